@@ -1,0 +1,79 @@
+"""Strict deterministic CBOR (RFC 8949, section 4.2.1): one value has one encoding, and only that one is accepted.
+
+The profile is small on purpose: unsigned and negative integers, byte strings, UTF-8 text, booleans, null, and arrays
+of those. No maps (their order is where encoders disagree), no floats, no tags. cbor2 itself accepts trailing bytes,
+non-minimal integers, indefinite lengths and tags; all of them are refused here by checking the type of every value and
+requiring that re-encoding gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+import cbor2
+
+from mesh.errors import PeerError
+from mesh.limits import CBOR_DEPTH_MAX
+
+Value: TypeAlias = "int | bytes | str | bool | None | Sequence[Value]"
+
+_SCALARS: Final = frozenset({int, bytes, str, bool, type(None)})
+
+
+class NotCanonical(PeerError):
+    """The bytes are not the one deterministic encoding of an allowed value."""
+
+
+class TooLarge(PeerError):
+    """The bytes are longer than their bound; nothing of them was decoded."""
+
+
+def encode(value: Value) -> bytes:
+    """Return the deterministic encoding of `value`.
+
+    >>> encode([1, b"ab", None]).hex()
+    '8301426162f6'
+    """
+    return cbor2.dumps(value)
+
+
+def decode(data: bytes, *, bytes_max: int) -> Value:
+    """Decode `data`, or raise :class:`TooLarge` or :class:`NotCanonical`; arrays come back as lists."""
+    if len(data) > bytes_max:
+        raise TooLarge(f"{len(data)} bytes where at most {bytes_max} are allowed")
+    value = decode_unchecked(data)
+    _require_plain(value, CBOR_DEPTH_MAX)
+    if cbor2.dumps(value) != data:
+        raise NotCanonical("not the deterministic CBOR encoding of its value (RFC 8949, 4.2.1)")
+    plain: Value = value
+    return plain
+
+
+def decode_array(data: bytes, *, bytes_max: int) -> list[Value]:
+    """Like :func:`decode`, for the many places where only an array will do."""
+    value = decode(data, bytes_max=bytes_max)
+    if type(value) is not list:
+        raise NotCanonical("an array is required here")
+    return value
+
+
+def decode_unchecked(data: bytes) -> object:
+    """Decode without the canonical check; only for callers that check every type and re-encode in bulk."""
+    try:
+        return cbor2.loads(data, max_depth=CBOR_DEPTH_MAX + 2, allow_indefinite=False)
+    except (cbor2.CBORDecodeError, ValueError, ArithmeticError, LookupError, TypeError) as error:
+        # cbor2 decodes tags into regular expressions, dates, decimals and networks; each of those has its own way
+        # to fail on garbage, and none of them is ours to allow.
+        raise NotCanonical(f"not CBOR that is allowed here: {error}") from error
+
+
+def _require_plain(value: object, depth: int) -> None:
+    if type(value) in _SCALARS:
+        return
+    if type(value) is not list:
+        raise NotCanonical(f"a {type(value).__name__} is not allowed here")
+    if depth == 0:
+        raise NotCanonical(f"nested deeper than {CBOR_DEPTH_MAX}")
+    for item in value:
+        _require_plain(item, depth - 1)

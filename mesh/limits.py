@@ -1,0 +1,60 @@
+"""Every bound in the system, with its unit last in the name (DESIGN.md, rule 8).
+
+A value over its bound is refused by the side that sees it, with the error that blames the right party. Changing
+one of these is a protocol change where the comment says so.
+"""
+
+from typing import Final
+
+# --- Entry (protocol) -------------------------------------------------------------------------------------------
+ENTRY_BODY_BYTES_MAX: Final = 32 * 1024
+"""Largest body of one entry; a fork proof holds two entries and must still fit into one, hence 15 KiB for those."""
+ENTRY_BYTES_MAX: Final = ENTRY_BODY_BYTES_MAX + 256
+"""Largest entry: payload and signature."""
+ENTRY_SEQ_MAX: Final = 2**32 - 1
+ENTRY_KIND_MAX: Final = 2**16 - 1
+TIME_MS_MAX: Final = 2**53
+"""Milliseconds since 1970; the largest integer every JSON reader keeps exact."""
+CBOR_DEPTH_MAX: Final = 8
+"""Deepest nesting of any value we decode."""
+CERTIFICATE_BYTES_MAX: Final = 4 * 1024
+KNOWN_HEADS_MAX: Final = 512
+"""How many earlier heads of its own device a genesis may name."""
+
+# --- Sync (protocol) --------------------------------------------------------------------------------------------
+FRAME_BYTES_MAX: Final = 1024 * 1024
+"""One frame on a link, without its 4-byte length."""
+HELLO_FRAME_BYTES_MAX: Final = 1024
+"""Until the hello has been checked a peer may make us hold no more than this."""
+RUN_ENTRIES_MAX: Final = 512
+RUN_BYTES_MAX: Final = 256 * 1024
+"""A run stops at whichever comes first; one entry always fits."""
+BUCKETS_COUNT: Final = 64
+FRONTIER_LOGS_PER_FRAME_MAX: Final = 4096
+LOCATOR_IDS_MAX: Final = 40
+"""Known ids at exponentially growing distances: 32 for the longest log, and the heads of forks."""
+ANNOUNCE_LOGS_PER_FRAME_MAX: Final = 4096
+BRANCHES_PER_LOG_MAX: Final = 16
+"""Heads and islands of one log that are held; more are named and stay where they were received."""
+WANTS_IN_FLIGHT_PER_LINK_MAX: Final = 4096
+LOGS_MAX: Final = 65_536
+"""Logs a node holds: 300 devices, three lanes, seventy restarts each."""
+NAME_CHARS_MAX: Final = 64
+ZONE_CHARS_MAX: Final = 32
+
+# --- Links ------------------------------------------------------------------------------------------------------
+LINKS_MAX: Final = 64
+HANDSHAKE_S_MAX: Final = 10.0
+KEEPALIVE_S: Final = 5.0
+LINK_SILENCE_S_MAX: Final = 15.0
+"""A peer that says nothing for this long is gone (three keepalives)."""
+WANT_RETRY_S: Final = 2.0
+"""A want that brought nothing for this long is retried at another announcer."""
+
+# --- Cards ------------------------------------------------------------------------------------------------------
+AMOUNT_MINOR_MAX: Final = 2**31 - 1
+"""Largest amount or balance, in the currency's minor unit (cents)."""
+CARD_SLOT_BYTES_MAX: Final = 128
+
+# --- Settlement -------------------------------------------------------------------------------------------------
+UPSTREAM_BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
