@@ -8,7 +8,7 @@ from typing import Final
 
 # --- Entry (protocol) -------------------------------------------------------------------------------------------
 ENTRY_BODY_BYTES_MAX: Final = 32 * 1024
-"""Largest body of one entry; a fork proof holds two entries and must still fit into one, hence 15 KiB for those."""
+"""Largest body of one entry. A fork proof embeds two entries and a genesis: all but absurdly large ones fit."""
 ENTRY_BYTES_MAX: Final = ENTRY_BODY_BYTES_MAX + 256
 """Largest entry: payload and signature."""
 ENTRY_SEQ_MAX: Final = 2**32 - 1
@@ -58,3 +58,24 @@ CARD_SLOT_BYTES_MAX: Final = 128
 
 # --- Settlement -------------------------------------------------------------------------------------------------
 UPSTREAM_BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
+
+# --- Identity and enrolment ---------------------------------------------------------------------------------------
+CERTIFICATE_ROLES_MAX: Final = 16
+KEY_FILE_BYTES_MAX: Final = 4 * 1024
+REQUEST_BYTES_MAX: Final = 1024
+"""A device's request to be enrolled: a name, two keys, two signatures."""
+ENROLMENT_BYTES_MAX: Final = 64 * 1024 * 1024
+"""The authority's answer: root, certificate and starter runs of a large event."""
+
+# --- Venue document -----------------------------------------------------------------------------------------------
+DOCUMENT_CHANGES_MAX: Final = 4096
+DOCUMENT_CHANGE_OPERATIONS_MAX: Final = 2048
+"""Operations in one change. Run-length coding lets 20 bytes claim billions, so they are counted before any is read."""
+DOCUMENT_CHANGE_DEPENDENCIES_MAX: Final = 256
+ZONES_MAX: Final = 64
+VENUE_NAME_CHARS_MAX: Final = 64
+
+# --- Discovery ----------------------------------------------------------------------------------------------------
+DISCOVERED_NAMES_MAX: Final = 1024
+"""Instances of our service on the local network that are followed at once."""
+PEER_ADDRESSES_MAX: Final = 8

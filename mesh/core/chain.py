@@ -1,0 +1,214 @@
+"""The rules of a log, one validator and one error each. A run that passes them may be stored.
+
+Rules, in the order in which they are checked:
+
+1. A run has 1 to `RUN_ENTRIES_MAX` entries and at most `RUN_BYTES_MAX` bytes (or is one entry), canonically encoded.
+2. Each entry is the deterministic encoding of seven fields in range (:mod:`mesh.core.entry`).
+3. Entry 0 is a genesis: kind GENESIS, prev zero, a body that names a certificate of this venue; it names its log.
+4. Every entry names this log (:class:`WrongLog`).
+5. Seqs rise by one (:class:`SeqNotNext`).
+6. Each prev is the id of the entry before it (:class:`BrokenLink`).
+7. The last entry's signature verifies under the log's key (:class:`~mesh.core.entry.BadSignature`). Because each
+   entry's id covers the one before it, signature included, the author has vouched for the whole run by that.
+
+Nothing here looks at a clock: time in an entry is its device's claim and refuses nothing (DESIGN.md, rule 5).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+import cbor2
+
+from mesh.core.certificate import DeviceCertificate, VenueRoot, parse_device_certificate
+from mesh.core.codec import NotCanonical, TooLarge, Value, decode_array, decode_unchecked, encode
+from mesh.core.entry import (
+    ID_BYTES,
+    LOG_ID_BYTES,
+    NO_PREV,
+    SIGNATURE_BYTES,
+    BadField,
+    check_fields,
+    decode_entry,
+    verify_signature,
+)
+from mesh.core.kinds import Kind, Lane
+from mesh.errors import PeerError
+from mesh.limits import (
+    ENTRY_BODY_BYTES_MAX,
+    ENTRY_BYTES_MAX,
+    ENTRY_SEQ_MAX,
+    KNOWN_HEADS_MAX,
+    RUN_BYTES_MAX,
+    RUN_ENTRIES_MAX,
+)
+
+NONCE_BYTES: Final = 16
+
+
+class WrongLog(PeerError):
+    """An entry belongs to another log than the run it came in."""
+
+
+class SeqNotNext(PeerError):
+    """An entry's seq is not the one after the entry before it."""
+
+
+class BrokenLink(PeerError):
+    """An entry's prev is not the id of the entry before it."""
+
+
+class BadGenesis(PeerError):
+    """Entry 0 of a log is not a genesis of this venue."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownHead:
+    """An earlier log of the same device key, as the genesis names it."""
+
+    log_id: bytes
+    seq: int
+    id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Genesis:
+    """What entry 0 of a log says: who writes it, and in which lane."""
+
+    certificate: DeviceCertificate
+    nonce: bytes
+    lane: Lane
+    known_heads: tuple[KnownHead, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A contiguous piece of one log whose links are checked. `entries`, `fields` and `ids` have equal length."""
+
+    log_id: bytes
+    entries: Sequence[bytes]
+    fields: Sequence[list[object]]
+    ids: Sequence[bytes]
+
+    @property
+    def first_seq(self) -> int:
+        return cast(int, self.fields[0][2])
+
+    @property
+    def last_seq(self) -> int:
+        return self.first_seq + len(self.ids) - 1
+
+    @property
+    def prev(self) -> bytes:
+        return cast(bytes, self.fields[0][3])
+
+    @property
+    def tip_id(self) -> bytes:
+        return self.ids[-1]
+
+    def tail(self, count: int) -> Run:
+        """The same run without its first `count` entries."""
+        return Run(self.log_id, self.entries[count:], self.fields[count:], self.ids[count:])
+
+
+def encode_genesis(certificate_der: bytes, nonce: bytes, lane: Lane, known_heads: Sequence[KnownHead]) -> bytes:
+    """The body of entry 0: [certificate, nonce(16), lane, [[log_id, seq, id], ...]]."""
+    heads: Value = [[head.log_id, head.seq, head.id] for head in known_heads[-KNOWN_HEADS_MAX:]]
+    return encode([certificate_der, nonce, int(lane), heads])
+
+
+def parse_genesis(entry: bytes, root: VenueRoot) -> Genesis:
+    """Rule 3: read and check entry 0, certificate included, or raise a `PeerError`. Does not check its signature."""
+    decoded = decode_entry(entry)
+    if decoded.seq != 0 or decoded.kind != Kind.GENESIS or decoded.prev != NO_PREV:
+        raise BadGenesis("a log begins with a genesis at seq 0 that follows nothing")
+    match decode_array(decoded.body, bytes_max=ENTRY_BODY_BYTES_MAX):
+        case [bytes(der), bytes(nonce), int(lane), list(heads)] if len(nonce) == NONCE_BYTES:
+            pass
+        case _:
+            raise BadGenesis("a genesis is [certificate, nonce(16), lane, known heads]")
+    if isinstance(lane, bool) or lane not in Lane.__members__.values():
+        raise BadGenesis(f"lane {lane} is not known here")
+    if len(heads) > KNOWN_HEADS_MAX:
+        raise BadGenesis(f"a genesis names at most {KNOWN_HEADS_MAX} earlier heads")
+    return Genesis(parse_device_certificate(der, root), nonce, Lane(lane), tuple(map(_known_head, heads)))
+
+
+def _known_head(value: object) -> KnownHead:
+    match value:
+        case [bytes(log_id), int(seq), bytes(head_id)] if (
+            len(log_id) == LOG_ID_BYTES and len(head_id) == ID_BYTES and 0 <= seq <= ENTRY_SEQ_MAX
+        ):
+            return KnownHead(log_id, seq, head_id)
+        case _:
+            raise BadGenesis("an earlier head is [log_id(16), seq, id(32)]")
+
+
+def array_header(count: int) -> bytes:
+    """The CBOR head of an array of `count` items, so that stored sequences decode in one call."""
+    if count < 24:
+        return bytes([0x80 + count])
+    if count < 256:
+        return bytes([0x98, count])
+    return b"\x99" + count.to_bytes(2, "big")
+
+
+def encode_run(entries: Sequence[bytes]) -> bytes:
+    """A CBOR sequence (RFC 8742) of byte strings: two runs that follow each other join by joining their bytes."""
+    return b"".join(map(encode, entries))
+
+
+def split_run(count: int, blob: bytes) -> list[bytes]:
+    """Rule 1: the entries of an encoded run, or a `PeerError`."""
+    if not 1 <= count <= RUN_ENTRIES_MAX:
+        raise BadField(f"a run has 1 to {RUN_ENTRIES_MAX} entries, not {count}")
+    if len(blob) > (RUN_BYTES_MAX if count > 1 else ENTRY_BYTES_MAX + 8):
+        raise TooLarge(f"a run of {len(blob)} bytes where at most {RUN_BYTES_MAX} are allowed")
+    data = array_header(count) + blob
+    entries = decode_unchecked(data)
+    if type(entries) is not list or set(map(type, entries)) != {bytes} or cbor2.dumps(entries) != data:
+        raise NotCanonical("a run is a sequence of canonical byte strings")
+    return entries
+
+
+def check_run(log_id: bytes, entries: Sequence[bytes]) -> Run:
+    """Rules 2, 4, 5 and 6 over one run, or a `PeerError`. Signatures and what it follows are the caller's to check."""
+    payloads = [entry[:-SIGNATURE_BYTES] for entry in entries]
+    fields = cast("list[list[object]]", [decode_unchecked(payload) for payload in payloads])
+    # Field types first: only then is the shortest encoding certain to be no longer than what was decoded, ...
+    for entry_fields in fields:
+        check_fields(entry_fields)
+    # ... so that equal bytes in sum mean that every payload, one by one, is canonical and has nothing behind it.
+    if cbor2.dumps(fields) != array_header(len(fields)) + b"".join(payloads):
+        raise NotCanonical("an entry is not the deterministic CBOR encoding of its fields (RFC 8949, 4.2.1)")
+    sha256 = hashlib.sha256
+    ids = [sha256(entry).digest() for entry in entries]
+    seq, prev = cast(int, fields[0][2]), fields[0][3]
+    for entry_fields, identifier in zip(fields, ids, strict=True):
+        if entry_fields[1] != log_id and (seq != 0 or identifier[:LOG_ID_BYTES] != log_id):
+            raise WrongLog("an entry names another log than the run it came in")
+        if entry_fields[2] != seq:
+            raise SeqNotNext(f"seq {entry_fields[2]} where {seq} comes next")
+        if entry_fields[3] != prev:
+            raise BrokenLink(f"the entry at seq {seq} does not follow the one before it")
+        seq += 1
+        prev = identifier
+    return Run(log_id, entries, fields, ids)
+
+
+def verify_tip(run: Run, log_key: bytes) -> None:
+    """Rule 7: the signature of the last entry; it vouches for every entry that its links reach."""
+    verify_signature(run.entries[-1], log_key)
+
+
+def first_bad_signature(run: Run, log_key: bytes) -> int | None:
+    """Verify every signature of a run; the seq of the first that fails, or None. For the background and for islands."""
+    for seq, entry in enumerate(run.entries, run.first_seq):
+        try:
+            verify_signature(entry, log_key)
+        except PeerError:
+            return seq
+    return None

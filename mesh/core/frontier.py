@@ -1,0 +1,337 @@
+"""What a node holds, log by log, and the digests that let two nodes compare it.
+
+A log is held as *branches*: contiguous pieces, each with the id it follows and a head. Normally there is one, from seq
+0. A second attached branch is a fork. A branch whose beginning is not held yet is an *island*. Heads are the heads of
+attached branches: a fork's base is never a head of its own, because something held follows it.
+
+Digests cover ids, never heights alone, so that two forks of equal height show.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import insort
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from mesh.core.chain import Genesis, Run
+from mesh.errors import PeerError
+from mesh.limits import BRANCHES_PER_LOG_MAX, BUCKETS_COUNT, LOCATOR_IDS_MAX, LOGS_MAX
+
+
+class TooManyBranches(PeerError):
+    """A log has more branches than are kept; the newest stays where it was received."""
+
+
+class TooManyLogs(PeerError):
+    """The venue shows more logs than a node holds."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """One entry of a log, by seq and id."""
+
+    seq: int
+    id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Island:
+    """A held piece without its beginning."""
+
+    from_seq: int
+    tip: Position
+
+
+@dataclass(frozen=True, slots=True)
+class LogSummary:
+    """One log's line in a frontier, as compared between nodes."""
+
+    log_id: bytes
+    heads: tuple[Position, ...]
+    islands: tuple[Island, ...]
+
+
+@dataclass(slots=True)
+class Branch:
+    """A contiguous piece of a log. `number` is local to this node; 0 is the piece held first."""
+
+    number: int
+    from_seq: int
+    prev: bytes
+    head: Position
+    parent: int | None
+    """The branch this one hangs from; None for the first branch and for islands."""
+    attached: bool
+    tips: list[Position] = field(default_factory=list)
+    """Ids known without reading the store, at exponentially growing distances from the head; ascending."""
+
+    def advance(self, head: Position) -> None:
+        self.head = head
+        self.tips.append(head)
+        if len(self.tips) > 4:
+            self.tips = _thinned(self.tips)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Entries `first_seq` to `last_seq` of one branch, the unit in which the store is read."""
+
+    branch: int
+    first_seq: int
+    last_seq: int
+
+
+@dataclass(slots=True)
+class LogState:
+    """Everything held of one log, without the entries themselves."""
+
+    log_id: bytes
+    genesis: Genesis
+    branches: dict[int, Branch]
+
+    def attached(self) -> Iterator[Branch]:
+        return (branch for branch in self.branches.values() if branch.attached)
+
+    def heads(self) -> list[Position]:
+        return sorted(branch.head for branch in self.attached())
+
+    def islands(self) -> list[Island]:
+        held = (b for b in self.branches.values() if not b.attached)
+        return sorted((Island(b.from_seq, b.head) for b in held), key=lambda island: island.tip)
+
+    def summary(self) -> LogSummary:
+        return LogSummary(self.log_id, tuple(self.heads()), tuple(self.islands()))
+
+    def branch_of(self, position: Position) -> Branch | None:
+        """The branch known to contain `position`, judged by the ids held in memory."""
+        for branch in self.branches.values():
+            if branch.head == position or position in branch.tips:
+                return branch
+        return None
+
+    def path(self, branch: Branch, first_seq: int, last_seq: int) -> list[Segment]:
+        """The segments, in order, that hold `first_seq` to `last_seq` of the chain that ends in `branch`."""
+        segments: list[Segment] = []
+        upper = min(last_seq, branch.head.seq)
+        current: Branch | None = branch
+        while current is not None and upper >= first_seq:
+            lower = max(first_seq, current.from_seq)
+            if lower <= upper:
+                segments.append(Segment(current.number, lower, upper))
+            upper = min(upper, current.from_seq - 1)
+            current = None if current.parent is None else self.branches[current.parent]
+        return segments[::-1]
+
+    def locator(self, target: Branch | None = None) -> list[Position]:
+        """Ids I hold, newest first, at exponentially growing distances, the genesis last."""
+        branches = [target] if target is not None else [b for b in self.branches.values() if b.attached]
+        held = {position for branch in branches for position in (*branch.tips, branch.head)}
+        newest_first = sorted(held, reverse=True)
+        if len(newest_first) <= LOCATOR_IDS_MAX:
+            return newest_first
+        return [*newest_first[: LOCATOR_IDS_MAX - 1], newest_first[-1]]
+
+
+@dataclass(frozen=True, slots=True)
+class Extends:
+    """The run, cut to what is new, follows the head of a branch."""
+
+    branch: Branch
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Everything in the run is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A branch that a run may overlap or leave: read these segments to know."""
+
+    branch: Branch
+    segments: list[Segment]
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Only the store can say: read each candidate's segments and call :func:`place_compared`."""
+
+    candidates: list[Candidate]
+
+
+@dataclass(frozen=True, slots=True)
+class Forks:
+    """The run, cut to what is new, leaves the chain of `branch` at `at_seq`: two entries of one log at one seq."""
+
+    branch: Branch
+    run: Run
+    at_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unconnected:
+    """Nothing held of this log reaches the run: an island."""
+
+
+Placement: TypeAlias = Extends | Duplicate | Forks | Unconnected
+
+
+class Frontier:
+    """The set of logs that a node holds. Pure bookkeeping: it never sees an entry's body."""
+
+    def __init__(self) -> None:
+        self.logs: dict[bytes, LogState] = {}
+        self._buckets: list[list[bytes]] = [[] for _ in range(BUCKETS_COUNT)]
+        self._bucket_digests: list[bytes | None] = [None] * BUCKETS_COUNT
+
+    # -- Comparing -------------------------------------------------------------------------------------------------
+
+    def digest(self) -> bytes:
+        """32 bytes over everything held; equal digests mean equal sets of entries."""
+        return hashlib.sha256(b"".join(self.bucket_digests())).digest()
+
+    def bucket_digests(self) -> list[bytes]:
+        """64 digests of 16 bytes, by the low six bits of the log id's first byte."""
+        for index, digest in enumerate(self._bucket_digests):
+            if digest is None:
+                content = b"".join(map(self._log_digest, self._buckets[index]))
+                self._bucket_digests[index] = hashlib.sha256(content).digest()[:16]
+        return [digest for digest in self._bucket_digests if digest is not None]
+
+    def bucket(self, index: int) -> list[LogSummary]:
+        """The logs of one bucket, ordered by id."""
+        return [self.logs[log_id].summary() for log_id in self._buckets[index]]
+
+    def _log_digest(self, log_id: bytes) -> bytes:
+        log = self.logs[log_id]
+        content = hashlib.sha256(log_id)
+        for head in log.heads():
+            content.update(b"H" + head.id)
+        for island in log.islands():
+            content.update(b"I" + island.from_seq.to_bytes(4, "big") + island.tip.id)
+        return content.digest()
+
+    def _changed(self, log_id: bytes) -> None:
+        self._bucket_digests[log_id[0] % BUCKETS_COUNT] = None
+
+    def holds(self, log_id: bytes, position: Position) -> bool:
+        """Whether `position` is known to be held, judged by the ids in memory."""
+        log = self.logs.get(log_id)
+        return log is not None and log.branch_of(position) is not None
+
+    # -- Placing runs ----------------------------------------------------------------------------------------------
+
+    def open_log(self, log_id: bytes, genesis: Genesis) -> LogState:
+        """Begin to hold a log whose genesis has been checked; its first branch is added by the first run."""
+        if len(self.logs) >= LOGS_MAX:
+            raise TooManyLogs(f"more than {LOGS_MAX} logs at one venue")
+        log = self.logs[log_id] = LogState(log_id, genesis, {})
+        insort(self._buckets[log_id[0] % BUCKETS_COUNT], log_id)
+        self._changed(log_id)
+        return log
+
+    def place(self, run: Run) -> Extends | Duplicate | Compare | Unconnected:
+        """Say where a checked run of a held log belongs. Nothing is changed; see :meth:`extend` and `add_branch`."""
+        log = self.logs[run.log_id]
+        first, last = run.first_seq, run.last_seq
+        for branch in log.branches.values():
+            head = branch.head
+            if run.prev == head.id and first == head.seq + 1:
+                return Extends(branch, run)
+            if first <= head.seq < last and run.ids[head.seq - first] == head.id:
+                return Extends(branch, run.tail(head.seq - first + 1))
+        if log.branch_of(Position(last, run.tip_id)) is not None:
+            return Duplicate()
+        reaching = max(first - 1, 0)
+        paths = [Candidate(branch, log.path(branch, reaching, last)) for branch in log.attached()]
+        candidates = [path for path in paths if path.segments and path.segments[0].first_seq == reaching]
+        return Compare(candidates) if candidates else Unconnected()
+
+    def extend(self, branch: Branch, run: Run) -> list[Branch]:
+        """Move a branch's head over a run that follows it; return the islands that are joined to it by that.
+
+        Joined islands are dropped from the log and the branch's head moves over them: the caller relabels their runs.
+        """
+        log = self.logs[run.log_id]
+        self._changed(run.log_id)
+        branch.advance(Position(run.last_seq, run.tip_id))
+        return self._join_islands(log, branch)
+
+    def _join_islands(self, log: LogState, branch: Branch) -> list[Branch]:
+        joined: list[Branch] = []
+        for island in list(log.branches.values()):
+            if island is branch or island.attached:
+                continue
+            if island.prev == branch.head.id and island.from_seq == branch.head.seq + 1:
+                del log.branches[island.number]
+                branch.advance(island.head)
+                joined.append(island)
+        return joined
+
+    def add_branch(self, run: Run, parent: Branch | None, *, attached: bool) -> Branch:
+        """Hold a run as a branch of its own: the first piece of a log, a fork (with its parent), or an island."""
+        log = self.logs[run.log_id]
+        if len(log.branches) >= BRANCHES_PER_LOG_MAX:
+            raise TooManyBranches(f"log {run.log_id.hex()} has more than {BRANCHES_PER_LOG_MAX} branches")
+        number = max(log.branches, default=-1) + 1
+        head = Position(run.last_seq, run.tip_id)
+        tips = [Position(0, run.ids[0])] if run.first_seq == 0 and run.last_seq else []
+        branch = Branch(number, run.first_seq, run.prev, head, None if parent is None else parent.number, attached, tips)
+        branch.tips.append(head)
+        log.branches[number] = branch
+        self._changed(run.log_id)
+        return branch
+
+    def restore_branch(self, log_id: bytes, branch: Branch) -> None:
+        """Put back a branch read from the store at start."""
+        self.logs[log_id].branches[branch.number] = branch
+        branch.tips = _thinned(branch.tips)
+        self._changed(log_id)
+
+
+def place_compared(run: Run, compared: Sequence[tuple[Branch, Sequence[bytes]]]) -> Placement:
+    """Place a run by the ids that each candidate branch holds, from the seq before the run's first one on (or from 0)."""
+    forks: list[Forks] = []
+    for branch, held in compared:
+        placement = _compare(run, branch, held)
+        if isinstance(placement, Duplicate | Extends):
+            return placement
+        if isinstance(placement, Forks):
+            forks.append(placement)
+    return max(forks, key=lambda fork: fork.at_seq) if forks else Unconnected()
+
+
+def _compare(run: Run, branch: Branch, held: Sequence[bytes]) -> Placement:
+    if run.first_seq > 0:
+        if held[0] != run.prev:
+            return Unconnected()
+        held = held[1:]
+    common = 0
+    while common < min(len(held), len(run.ids)) and held[common] == run.ids[common]:
+        common += 1
+    if common == len(run.ids):
+        return Duplicate()
+    if common == len(held) and branch.head.seq == run.first_seq + common - 1:
+        return Extends(branch, run.tail(common))
+    return Forks(branch, run.tail(common), run.first_seq + common)
+
+
+def _thinned(tips: list[Position]) -> list[Position]:
+    """Keep O(log n) of ascending positions: of each power-of-two band of distances from the newest, the oldest."""
+    newest = tips[-1].seq
+    kept: list[Position] = []
+    band = -1
+    for position in tips:
+        width = (newest - position.seq).bit_length()
+        if width != band or position is tips[0]:
+            kept.append(position)
+            band = width
+    return kept
+
+
+def entry_count(logs: Iterable[LogState]) -> int:
+    """Entries held in all branches, islands and forks included."""
+    return sum(branch.head.seq - branch.from_seq + 1 for log in logs for branch in log.branches.values())
