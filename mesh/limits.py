@@ -55,6 +55,14 @@ WANT_RETRY_S: Final = 2.0
 AMOUNT_MINOR_MAX: Final = 2**31 - 1
 """Largest amount or balance, in the currency's minor unit (cents)."""
 CARD_SLOT_BYTES_MAX: Final = 128
+CARD_SEQ_MAX: Final = 2**32 - 1
+CARD_IMAGE_BYTES_MAX: Final = 256 * 1024
+"""The file that holds an emulated wristband: its memory and its history."""
+CARD_IMAGE_HISTORY_MAX: Final = 512
+"""Earlier memories that an emulated wristband can be rolled back to; older ones are forgotten."""
+INTENT_BYTES_MAX: Final = 1024
+OPEN_INTENTS_MAX: Final = 1024
+"""Unresolved taps of one reader: wristbands that were pulled away and never came back."""
 
 # --- Settlement -------------------------------------------------------------------------------------------------
 UPSTREAM_BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
