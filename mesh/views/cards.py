@@ -1,11 +1,26 @@
-"""Card standing types (the fold follows)."""
+"""The cards of a venue, folded from every money entry held here: balances, conflicts, holds.
+
+Order-independent: the view of a set of entries is the same whatever order, path or partition brought them. A card's
+facts are kept packed, 80 bytes a tap, and evaluated when somebody asks, so that a fold costs a few microseconds and
+400,000 taps fit into a small board's memory.
+"""
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final, cast
 
-from mesh.core.kinds import Operation
+from mesh.core.chain import Genesis, KnownHead, Run
+from mesh.core.kinds import Kind, Operation
+from mesh.errors import PeerError
+from mesh.views.card_account import Branches, CardAccount, TapFact, settle_card
+from mesh.views.tap_entry import decode_abort
+from mesh.views.tap_rules import Author, CountedTap, Refusal, author_of, read_tap
+
+_PACKED: Final = struct.Struct(">16s16s16s16sIIiB3x")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +68,166 @@ class CardStanding:
     """A known tap that already consumed the record shown: the record is old (rollback or copy)."""
     sibling: TapRef | None
     """A known tap that consumed the parent of the record shown but wrote another record (copy)."""
+
+
+@dataclass(slots=True)
+class _Log:
+    log_id: bytes
+    author: Author
+    known_heads: tuple[KnownHead, ...]
+    contested_from: int | None = None
+
+
+class CardsView:
+    """The fold. One instance per node; it sees each entry at least once, in any order."""
+
+    def __init__(self) -> None:
+        self._cards: dict[bytes, bytes] = {}
+        self._logs: list[_Log] = []
+        self._log_numbers: dict[bytes, int] = {}
+        self._aborts: dict[bytes, list[tuple[int, int]]] = {}
+        self._refused: dict[tuple[int, int], Refusal] = {}
+        self._conflicted: set[bytes] = set()
+
+    # -- Folding ---------------------------------------------------------------------------------------------------
+
+    def open_log(self, log_id: bytes, genesis: Genesis) -> None:
+        """Say who writes a log, before its first entry is folded."""
+        if log_id not in self._log_numbers:
+            self._log_numbers[log_id] = len(self._logs)
+            self._logs.append(_Log(log_id, author_of(genesis.certificate), genesis.known_heads))
+
+    def fold(self, run: Run) -> list[bytes]:
+        """Take in a run of an opened log; return the cards that have a conflict now and had none before."""
+        number = self._log_numbers[run.log_id]
+        author = self._logs[number].author
+        touched: list[bytes] = []
+        for fields, identifier in zip(run.fields, run.ids, strict=True):
+            if fields[5] == Kind.TAP:
+                seq, body = cast(int, fields[2]), cast(bytes, fields[6])
+                match read_tap(body, author, entry_id=identifier, log=number, seq=seq):
+                    case CountedTap(card, fact):
+                        if self._add(card, fact):
+                            touched.append(card)
+                    case Refusal() as refusal:
+                        self._refused[number, seq] = refusal
+            elif fields[5] == Kind.ABORT:
+                self._fold_abort(number, cast(int, fields[2]), cast(bytes, fields[6]))
+        return [card for card in touched if self._newly_conflicted(card)]
+
+    def _add(self, card: bytes, fact: TapFact) -> bool:
+        """Pack a fact; True if the card must be looked at because something may collide."""
+        packed = _PACKED.pack(*fact)
+        held = self._cards.get(card)
+        if held is None:
+            self._cards[card] = packed
+            return False
+        # A substring search over the packed facts is cheap and has no false negatives; misaligned hits only cost a look.
+        collides = fact.consumed in held or fact.tap_id in held
+        if collides and packed in self._packed_facts(held):
+            return False
+        self._cards[card] = held + packed
+        return collides
+
+    @staticmethod
+    def _packed_facts(held: bytes) -> Iterator[bytes]:
+        return (held[at : at + _PACKED.size] for at in range(0, len(held), _PACKED.size))
+
+    def _fold_abort(self, number: int, seq: int, body: bytes) -> None:
+        try:
+            abort = decode_abort(body)
+        except PeerError:
+            self._refused[number, seq] = Refusal.MALFORMED
+            return
+        places = self._aborts.setdefault(abort.tap_id, [])
+        if (number, seq) not in places:
+            places.append((number, seq))
+
+    def _newly_conflicted(self, card: bytes) -> bool:
+        if card in self._conflicted or not self.account(card).conflicts:
+            return False
+        self._conflicted.add(card)
+        return True
+
+    def contest(self, log_id: bytes, from_seq: int) -> None:
+        """Count nothing of a log from `from_seq` on: it forked there, or a signature in it is bad. Never raised again."""
+        log = self._logs[self._log_numbers[log_id]]
+        if log.contested_from is None or from_seq < log.contested_from:
+            log.contested_from = from_seq
+            self._conflicted = {card for card in self._conflicted if self.account(card).conflicts}
+
+    # -- Asking ----------------------------------------------------------------------------------------------------
+
+    def cards(self) -> Iterable[bytes]:
+        """Every card with at least one well-formed tap."""
+        return self._cards.keys()
+
+    def account(self, card: bytes) -> CardAccount:
+        """The venue's ledger of one card, from everything held here."""
+        facts = [TapFact(*values) for values in _PACKED.iter_unpack(self._cards.get(card, b""))]
+        return settle_card(facts, self._not_counted(facts))
+
+    def conflicts(self, card: bytes) -> tuple[Conflict, ...]:
+        """Why a card is held; empty if it is not."""
+        return tuple(self._conflict(card, branches) for branches in self.account(card).conflicts)
+
+    def all_conflicts(self) -> list[Conflict]:
+        """Every conflict at the venue, by card."""
+        return [conflict for card in sorted(self._conflicted) for conflict in self.conflicts(card)]
+
+    def standing(self, card: bytes, record_hash: bytes, parent: bytes, tap_id: bytes) -> CardStanding:
+        """What speaks against a card that shows the record with this hash and parent.
+
+        `tap_id` is the caller's own open intent: what that wrote does not speak against the card.
+        """
+        account = self.account(card)
+        shown = record_hash[:16]
+        others = [fact for fact in account.counted if fact.tap_id != tap_id]
+        consumed_by = next((fact for fact in others if fact.consumed == shown), None)
+        sibling = next((fact for fact in others if fact.consumed[:8] == parent and fact.written != shown), None)
+        return CardStanding(
+            status=CardStatus.HELD if account.conflicts else CardStatus.OPEN,
+            conflicts=tuple(self._conflict(card, branches) for branches in account.conflicts),
+            consumed_by=None if consumed_by is None else self._ref(card, consumed_by),
+            sibling=None if sibling is None else self._ref(card, sibling),
+        )
+
+    def refused(self) -> dict[tuple[bytes, int], Refusal]:
+        """Money entries that count for nothing, by log and seq, and why."""
+        return {(self._logs[number].log_id, seq): why for (number, seq), why in self._refused.items()}
+
+    def _not_counted(self, facts: Sequence[TapFact]) -> frozenset[tuple[int, int]]:
+        """Facts that are contested, or that their own device aborted later."""
+        return frozenset((f.log, f.seq) for f in facts if self._is_contested(f.log, f.seq) or self._is_aborted(f))
+
+    def _is_contested(self, number: int, seq: int) -> bool:
+        contested_from = self._logs[number].contested_from
+        return contested_from is not None and seq >= contested_from
+
+    def _is_aborted(self, fact: TapFact) -> bool:
+        return any(self._undoes(number, seq, fact) for number, seq in self._aborts.get(fact.tap_id, ()))
+
+    def _undoes(self, number: int, seq: int, fact: TapFact) -> bool:
+        """Whether the abort at (number, seq) is by the same device and later: same log, or one that knew the tap's."""
+        log, tap_log = self._logs[number], self._logs[fact.log]
+        if log.author.key_id != tap_log.author.key_id or self._is_contested(number, seq):
+            return False
+        if number == fact.log:
+            return seq > fact.seq
+        return any(head.log_id == tap_log.log_id and head.seq >= fact.seq for head in log.known_heads)
+
+    def _conflict(self, card: bytes, branches: Branches) -> Conflict:
+        taps = tuple(self._ref(card, fact) for fact in branches.facts)
+        return Conflict(card, branches.consumed, taps, branches.at_risk_minor)
+
+    def _ref(self, card: bytes, fact: TapFact) -> TapRef:
+        return TapRef(
+            self._logs[fact.log].log_id,
+            fact.seq,
+            fact.tap_id,
+            card,
+            Operation(fact.operation),
+            fact.amount_minor,
+            fact.consumed,
+            fact.written,
+        )
