@@ -5,9 +5,9 @@
     request = [1, name, link_key(32), log_key(32), link_proof(64), log_proof(64)]
     answer  = [1, root certificate, device certificate, [starter runs]]
 
-Both proofs are Ed25519 over ``"tapmesh/request/1" || CBOR [1, name, link_key, log_key]``, one by each key: who asks holds
-both. A request carries no secret and no trust: a person compares the keys' fingerprint on the two screens. The starter
-is what a device must hold before doors: the venue document and the certificates of the devices known so far.
+Both proofs are Ed25519 over ``"tapmesh/request/1" || CBOR [1, name, link_key, log_key]``, one by each key: who asks
+holds both. A request carries no secret and no trust: a person compares the keys' fingerprint on the two screens. The
+starter is what a device must hold before doors: the venue document and the certificates of the devices known so far.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ def parse_answer(data: bytes, link_key: bytes, log_key: bytes) -> Answer:
     certificate = parse_device_certificate(device_der, root)
     if (certificate.link_key, certificate.log_key) != (link_key, log_key):
         raise AnswerForAnotherDevice(
-            f"this answer is for {certificate.name!r} ({certificate.fingerprint}), a device with other keys than this one"
+            f"this answer is for {certificate.name!r} ({certificate.fingerprint}), "
+            f"a device with other keys than this one"
         )
     return Answer(root, certificate, runs)
 
@@ -161,4 +162,6 @@ def _require_proof(proof: bytes, message: bytes, public_key: bytes, which: str) 
     try:
         nacl.bindings.crypto_sign_open(proof + message, public_key)
     except nacl.exceptions.BadSignatureError as error:
-        raise NoPossession(f"the request is not signed by the {which} key it names; make a new one on the device") from error
+        raise NoPossession(
+            f"the request is not signed by the {which} key it names; make a new one on the device"
+        ) from error

@@ -1,4 +1,4 @@
-"""Making certificates: what the authority signs. Pure: keys and serial numbers are arguments (docs/spec/certificate.md)."""
+"""Making certificates: what the authority signs (docs/spec/certificate.md). Keys and serial numbers are arguments."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def issue_device(
     roles: frozenset[Role],
     serial: int,
 ) -> DeviceCertificate:
-    """Sign a device's certificate and read it back under every rule a reader applies, so none is issued that breaks one."""
+    """Sign a device's certificate and read it back under every rule a reader applies: none is issued that breaks one."""
     issuer = x509.load_der_x509_certificate(root.der).subject
     builder = _builder(_common_name(name), issuer, Ed25519PublicKey.from_public_bytes(link_key), serial)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

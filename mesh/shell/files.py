@@ -7,12 +7,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
 from pathlib import Path
+from typing import Final
 
 from mesh.errors import LocalError, StorageError
+
+
+_NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 class AlreadyThere(LocalError):
@@ -37,9 +42,9 @@ def write_new_file(path: Path, data: bytes, *, private: bool = False) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(partial, path)
+            _name(partial, path)
         finally:
-            os.unlink(partial)
+            partial.unlink(missing_ok=True)
         sync_directory(path.parent)
     except FileExistsError as error:
         raise AlreadyThere(f"{path} is there already and was not touched; move it away if it is not needed") from error
@@ -47,6 +52,18 @@ def write_new_file(path: Path, data: bytes, *, private: bool = False) -> None:
         raise LocalError(f"{path} cannot be written: {error.strerror}; nothing was changed") from error
     except OSError as error:
         raise StorageError(f"{path} could not be written durably: {error.strerror}; check the disk") from error
+
+
+def _name(partial: Path, path: Path) -> None:
+    """Give a finished file its name, or raise FileExistsError."""
+    try:
+        path.hardlink_to(partial)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        # A USB stick (FAT) has no hard links: take the name first, then put the finished file there.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        partial.replace(path)
 
 
 def make_new_directory(path: Path, *, private: bool = True) -> None:

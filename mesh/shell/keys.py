@@ -78,9 +78,7 @@ class Identity:
 def create_key_file(path: Path) -> FileSigner:
     """Make a new Ed25519 key in `path` (0600, durable) and return its signer; never overwrites."""
     key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     write_new_file(path, pem, private=True)
     return FileSigner(key.private_bytes_raw())
 

@@ -5,8 +5,8 @@
 * No check of host names: a peer is who its certificate says, wherever it was found.
 * OpenSSL checks the chain; :func:`peer_certificate` then applies this system's own rules, which are stricter.
 
-A refused client sees its handshake succeed and then the end of the stream (TLS 1.3 sends the client's certificate last):
-nobody is in before the first application message was answered.
+A refused client sees its handshake succeed and then the end of the stream (TLS 1.3 sends the client's certificate
+last): nobody is in before the first application message was answered.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import trio
 
 from mesh.core.certificate import DeviceCertificate, VenueRoot, parse_device_certificate
 from mesh.errors import LocalError, PeerError
-from mesh.shell.files import read_private_file
 from mesh.limits import KEY_FILE_BYTES_MAX
+from mesh.shell.files import read_private_file
 from mesh.shell.keys import CERTIFICATE_FILE, LINK_KEY_FILE, Identity
 
 _NO_CHECK_TIME: Final = ssl.VerifyFlags(0x200000)

@@ -84,7 +84,7 @@ def _forge(
 
 def test_issued_certificate_says_who_the_device_is_and_what_it_may_do() -> None:
     parsed = parse_device_certificate(DEVICE.der, ROOT)
-    assert (parsed.name, parsed.serial, parsed.roles) == ("Bar A", 4711, {Role.READER, Role.TILL})
+    assert (parsed.name, parsed.serial, parsed.roles) == ("Bar A", 4711, frozenset({Role.READER, Role.TILL}))
     assert (parsed.link_key, parsed.log_key) == (_public(10), _public(11))
 
 
