@@ -51,8 +51,8 @@ def parse_amount(text: str, currency: str) -> int:
     match = re.fullmatch(r"([0-9]{1,10})(?:[.,]([0-9]{1,3}))?", text.strip())
     if match is None or len(match[2] or "") > digits:
         example = amount_text(6_500 if digits == 3 else 650, currency).split()[1]
-        raise BadAmount(f"'{text.strip()}' is not an amount in {currency}; type it like {example}. Nothing was charged.")
-    minor = int(match[1]) * 10**digits + int((match[2] or "").ljust(digits, "0") or "0")
+        raise BadAmount(f"'{text.strip()}' is no amount in {currency}: type it like {example}. Nothing was charged.")
+    minor: int = int(match[1]) * 10**digits + int((match[2] or "").ljust(digits, "0") or "0")
     if not 0 < minor <= AMOUNT_MINOR_MAX:
         limit = amount_text(AMOUNT_MINOR_MAX, currency)
         raise BadAmount(f"the amount must be more than nothing and at most {limit}. Nothing was charged.")
