@@ -40,8 +40,8 @@ soak: environment ## The long sweeps: every test, and each property with many mo
 requirements: environment ## What proves each line of docs/requirements.md; fails where a proof is missing
 	@$(BIN)/python -m tools.requirements
 
-lock: environment ## Choose the newest allowed versions again and write both locks (needs a package index)
-	@test -x .venv-lock/bin/uv || $(BIN)/python -m venv .venv-lock
+lock: ## Choose the newest allowed versions again and write both locks (needs a package index)
+	@python=$$(tools/find-python) && "$$python" -m venv .venv-lock
 	@.venv-lock/bin/python -m pip --disable-pip-version-check --quiet install $(UV)
 	$(COMPILE) --group build --output-file requirements-build.lock
 	$(COMPILE) pyproject.toml --group dev --output-file requirements.lock

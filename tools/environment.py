@@ -14,7 +14,7 @@ import hashlib
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -27,9 +27,11 @@ LIBRARIES_LOCK: Final = "requirements.lock"
 # reader's board would need what nobody locked.
 SOURCE_ONLY: Final = "pydes"
 
+INDEX_NEEDED: Final = "the first run needs a package index that pip can reach"
+
 
 class InstallFailed(Exception):
-    """A step of the installation ended with an error, which pip has already printed."""
+    """A step of the installation ended with an error, which pip has printed; the message says which, and what to do."""
 
 
 def digest(*parts: bytes) -> str:
@@ -62,10 +64,10 @@ def one_at_a_time(tree: Path) -> Iterator[None]:
         yield
 
 
-def run(step: str, *command: str | Path) -> None:
-    """Run one step of the installation; raise :class:`InstallFailed` naming it."""
+def run(command: Sequence[str | Path], *, otherwise: str) -> None:
+    """Run one step of the installation, or raise :class:`InstallFailed` with what to say `otherwise`."""
     if subprocess.run([str(part) for part in command], cwd=TREE, check=False).returncode != 0:
-        raise InstallFailed(step)
+        raise InstallFailed(otherwise)
 
 
 def pip_of(environment: Path) -> list[str | Path]:
@@ -78,16 +80,19 @@ def install_libraries(environment: Path) -> None:
     print(f"Making {environment.name} with Python {sys.version.split()[0]} from {LIBRARIES_LOCK}", file=sys.stderr)
     venv.create(environment, clear=True, with_pip=True, symlinks=True)
     locked = [*pip_of(environment), "-qq", "install", "--require-hashes", "--no-deps"]
-    run("installing what builds the project", *locked, "-r", BUILD_LOCK)
+    run([*locked, "-r", BUILD_LOCK], otherwise=f"pip could not install {BUILD_LOCK}; {INDEX_NEEDED}")
     wheels = ["--only-binary=:all:", f"--no-binary={SOURCE_ONLY}", "--no-build-isolation", "--use-pep517"]
-    run("installing the locked libraries", *locked, *wheels, "-r", LIBRARIES_LOCK)
+    run([*locked, *wheels, "-r", LIBRARIES_LOCK], otherwise=f"pip could not install {LIBRARIES_LOCK}; {INDEX_NEEDED}")
 
 
 def install_project(environment: Path) -> None:
     """Install the tree itself, editable, and check that the locks satisfy what pyproject.toml asks for."""
-    pip = pip_of(environment)
-    run("installing tapmesh", *pip, "-qq", "install", "--no-deps", "--no-build-isolation", "--editable", ".")
-    run("checking the locks against pyproject.toml (after changing it, run: make lock)", *pip, "check")
+    editable = [*pip_of(environment), "-qq", "install", "--no-deps", "--no-build-isolation", "--editable", "."]
+    run(editable, otherwise="pip could not install this tree")
+    run(
+        [*pip_of(environment), "check"],
+        otherwise=f"{LIBRARIES_LOCK} does not satisfy pyproject.toml; run `make lock` and commit both",
+    )
 
 
 def bring_up_to_date(tree: Path) -> None:
@@ -109,11 +114,7 @@ def main() -> int:
         bring_up_to_date(TREE)
     except (InstallFailed, OSError, subprocess.CalledProcessError) as failure:
         print(f"The virtual environment is not ready: {failure}.", file=sys.stderr)
-        print(
-            "Nothing outside .venv was changed. The first run needs a package index that pip can reach; "
-            "`make clean` starts again.",
-            file=sys.stderr,
-        )
+        print("Nothing outside .venv was changed; `make clean` starts again.", file=sys.stderr)
         return 1
     return 0
 
