@@ -82,6 +82,8 @@ class Genesis:
     nonce: bytes
     lane: Lane
     known_heads: tuple[KnownHead, ...]
+    entry: bytes
+    """The genesis entry itself, which every proof about the log begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,10 @@ class Run:
         """The same run without its first `count` entries."""
         return Run(self.log_id, self.entries[count:], self.fields[count:], self.ids[count:])
 
+    def front(self, count: int) -> Run:
+        """The first `count` entries."""
+        return Run(self.log_id, self.entries[:count], self.fields[:count], self.ids[:count])
+
 
 def encode_genesis(certificate_der: bytes, nonce: bytes, lane: Lane, known_heads: Sequence[KnownHead]) -> bytes:
     """The body of entry 0: [certificate, nonce(16), lane, [[log_id, seq, id], ...]]."""
@@ -134,7 +140,7 @@ def parse_genesis(entry: bytes, root: VenueRoot) -> Genesis:
         raise BadGenesis(f"lane {lane} is not known here")
     if len(heads) > KNOWN_HEADS_MAX:
         raise BadGenesis(f"a genesis names at most {KNOWN_HEADS_MAX} earlier heads")
-    return Genesis(parse_device_certificate(der, root), nonce, Lane(lane), tuple(map(_known_head, heads)))
+    return Genesis(parse_device_certificate(der, root), nonce, Lane(lane), tuple(map(_known_head, heads)), entry)
 
 
 def _known_head(value: object) -> KnownHead:

@@ -9,7 +9,7 @@ requiring that re-encoding gives the same bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import cbor2
 
@@ -42,12 +42,10 @@ def decode(data: bytes, *, bytes_max: int) -> Value:
     """Decode `data`, or raise :class:`TooLarge` or :class:`NotCanonical`; arrays come back as lists."""
     if len(data) > bytes_max:
         raise TooLarge(f"{len(data)} bytes where at most {bytes_max} are allowed")
-    value = decode_unchecked(data)
-    _require_plain(value, CBOR_DEPTH_MAX)
+    value = _plain(decode_unchecked(data), CBOR_DEPTH_MAX)
     if cbor2.dumps(value) != data:
         raise NotCanonical("not the deterministic CBOR encoding of its value (RFC 8949, 4.2.1)")
-    plain: Value = value
-    return plain
+    return value
 
 
 def decode_array(data: bytes, *, bytes_max: int) -> list[Value]:
@@ -68,12 +66,13 @@ def decode_unchecked(data: bytes) -> object:
         raise NotCanonical(f"not CBOR that is allowed here: {error}") from error
 
 
-def _require_plain(value: object, depth: int) -> None:
+def _plain(value: object, depth: int) -> Value:
     if type(value) in _SCALARS:
-        return
+        return cast(Value, value)
     if type(value) is not list:
         raise NotCanonical(f"a {type(value).__name__} is not allowed here")
     if depth == 0:
         raise NotCanonical(f"nested deeper than {CBOR_DEPTH_MAX}")
     for item in value:
-        _require_plain(item, depth - 1)
+        _plain(item, depth - 1)
+    return cast(Value, value)

@@ -22,7 +22,7 @@ from typing import Final
 import nacl.bindings
 import nacl.exceptions
 
-from mesh.core.codec import NotCanonical, TooLarge, decode_array, encode
+from mesh.core.codec import NotCanonical, TooLarge, Value, decode_array, encode
 from mesh.errors import PeerError
 from mesh.limits import ENTRY_BODY_BYTES_MAX, ENTRY_BYTES_MAX, ENTRY_KIND_MAX, ENTRY_SEQ_MAX, TIME_MS_MAX
 
@@ -72,7 +72,7 @@ def sign_entry(
     sign: Callable[[bytes], bytes], *, log_id: bytes, seq: int, prev: bytes, time_ms: int, kind: int, body: bytes
 ) -> bytes:
     """Return the bytes of a new entry. `sign` returns a 64-byte signature; seq and prev are the caller's to keep."""
-    fields = [ENTRY_VERSION, log_id, seq, prev, time_ms, kind, body]
+    fields: list[Value] = [ENTRY_VERSION, log_id, seq, prev, time_ms, kind, body]
     check_fields(fields)
     payload = encode(fields)
     return payload + sign(SIGNATURE_DOMAIN + payload)

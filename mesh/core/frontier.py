@@ -65,7 +65,7 @@ class Branch:
     """The branch this one hangs from; None for the first branch and for islands."""
     attached: bool
     tips: list[Position] = field(default_factory=list)
-    """Ids known without reading the store, at exponentially growing distances from the head; ascending."""
+    """Ids known without reading the store, ascending: the first, and others at exponentially growing distances."""
 
     def advance(self, head: Position) -> None:
         self.head = head
@@ -176,6 +176,14 @@ class Unconnected:
     """Nothing held of this log reaches the run: an island."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Islands that an extended branch has reached."""
+
+    joined: list[Branch]
+    forked: list[Branch]
+
+
 Placement: TypeAlias = Extends | Duplicate | Forks | Unconnected
 
 
@@ -250,26 +258,40 @@ class Frontier:
         candidates = [path for path in paths if path.segments and path.segments[0].first_seq == reaching]
         return Compare(candidates) if candidates else Unconnected()
 
-    def extend(self, branch: Branch, run: Run) -> list[Branch]:
-        """Move a branch's head over a run that follows it; return the islands that are joined to it by that.
+    def meets_island(self, branch: Branch, run: Run) -> Branch | None:
+        """The island whose first entry is inside `run`, where the run follows the head of `branch`."""
+        log = self.logs[run.log_id]
+        if len(log.branches) == 1:
+            return None
+        for island in log.branches.values():
+            at = island.from_seq - run.first_seq
+            if island is not branch and not island.attached and 0 < at < len(run.ids) and run.ids[at] == island.tips[0].id:
+                return island
+        return None
 
-        Joined islands are dropped from the log and the branch's head moves over them: the caller relabels their runs.
+    def extend(self, branch: Branch, run: Run) -> Reached:
+        """Move a branch's head over a run that follows it, and over islands that it reaches by that.
+
+        A joined island is dropped and the branch's head moves over it: the caller relabels its runs. An island that
+        follows an entry inside the run, but not its head, is a fork: it hangs from `branch` from now on.
         """
         log = self.logs[run.log_id]
         self._changed(run.log_id)
         branch.advance(Position(run.last_seq, run.tip_id))
-        return self._join_islands(log, branch)
-
-    def _join_islands(self, log: LogState, branch: Branch) -> list[Branch]:
+        if len(log.branches) == 1:
+            return Reached([], [])
         joined: list[Branch] = []
-        for island in list(log.branches.values()):
-            if island is branch or island.attached:
-                continue
+        forked: list[Branch] = []
+        for island in [b for b in log.branches.values() if not b.attached and b is not branch]:
+            before = island.from_seq - 1 - run.first_seq
             if island.prev == branch.head.id and island.from_seq == branch.head.seq + 1:
                 del log.branches[island.number]
                 branch.advance(island.head)
                 joined.append(island)
-        return joined
+            elif 0 <= before < len(run.ids) - 1 and run.ids[before] == island.prev:
+                island.attached, island.parent = True, branch.number
+                forked.append(island)
+        return Reached(joined, forked)
 
     def add_branch(self, run: Run, parent: Branch | None, *, attached: bool) -> Branch:
         """Hold a run as a branch of its own: the first piece of a log, a fork (with its parent), or an island."""
@@ -278,7 +300,7 @@ class Frontier:
             raise TooManyBranches(f"log {run.log_id.hex()} has more than {BRANCHES_PER_LOG_MAX} branches")
         number = max(log.branches, default=-1) + 1
         head = Position(run.last_seq, run.tip_id)
-        tips = [Position(0, run.ids[0])] if run.first_seq == 0 and run.last_seq else []
+        tips = [Position(run.first_seq, run.ids[0])] if len(run.ids) > 1 else []
         branch = Branch(number, run.first_seq, run.prev, head, None if parent is None else parent.number, attached, tips)
         branch.tips.append(head)
         log.branches[number] = branch

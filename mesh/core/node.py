@@ -1,0 +1,539 @@
+"""A node: everything it holds, everyone it talks to. Events in, effects out; no I/O, no clock, no randomness.
+
+What happens to an entry from elsewhere, and what can go wrong at each step:
+
+1. It arrives in a run, against a want or pushed by its author. Otherwise: the peer's fault, the link closes.
+2. The run passes the rules of :mod:`mesh.core.chain`. Otherwise: the peer's fault, the link closes, nothing is kept.
+3. It is placed: it extends a branch, is a duplicate, leaves a branch (a fork: kept as a branch of its own, proven,
+   contested from there), or reaches nothing that is held (an island: every signature verified first).
+4. `Accepted` tells the shell to store and fold it; other links hear of the new head.
+
+A fork never stalls another log and never closes a link: who relays evidence is blameless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mesh.core.certificate import DeviceCertificate, VenueRoot
+from mesh.core.chain import Genesis, Run, check_run, first_bad_signature, parse_genesis, split_run, verify_tip
+from mesh.core.entry import LOG_ID_BYTES, entry_id, verify_signature
+from mesh.core.events import (
+    Accepted,
+    AppendProof,
+    Attached,
+    Close,
+    Compared,
+    Contested,
+    Effect,
+    Event,
+    LinkDown,
+    LinkUp,
+    Located,
+    Note,
+    OwnAppended,
+    PeerPlan,
+    ReadBack,
+    Received,
+    Relabel,
+    Send,
+    Serve,
+    SignatureFailed,
+    Tick,
+)
+from mesh.core.fork import check_fork_proof, prove_fork
+from mesh.core.frontier import (
+    Branch,
+    Compare,
+    Duplicate,
+    Extends,
+    Forks,
+    Frontier,
+    LogState,
+    LogSummary,
+    Placement,
+    Position,
+    Segment,
+    Unconnected,
+    place_compared,
+)
+from mesh.core.gossip import Wants
+from mesh.core.kinds import Kind, Lane
+from mesh.core.messages import (
+    Announce,
+    Buckets,
+    Bye,
+    Digest,
+    FrontierPart,
+    Hello,
+    Message,
+    Missing,
+    Plan,
+    RunMessage,
+    Want,
+    encode_message,
+)
+from mesh.core.session import Session
+from mesh.core.zone import accepts_zone
+from mesh.errors import PeerError
+from mesh.limits import (
+    ANNOUNCE_LOGS_PER_FRAME_MAX,
+    KEEPALIVE_S,
+    LINK_SILENCE_S_MAX,
+    WANTS_IN_FLIGHT_PER_LINK_MAX,
+)
+
+ANNOUNCE_PAUSE_S: Final = 0.01
+"""News is collected this long, so that many entries of one log cost one announcement."""
+FRONTIER_LOGS_PER_FRAME: Final = 1024
+COMPARISONS_MAX: Final = 64
+"""Runs that may wait for the store at once; more are dropped and come back by anti-entropy."""
+
+
+class UnwantedRun(PeerError):
+    """A run that was neither asked for nor is its author's own."""
+
+
+class UnknownLogPiece(PeerError):
+    """A piece of a log whose genesis is not held: without it nobody can say whose it is."""
+
+
+class WrongZone(PeerError):
+    """A link between zones that neither end may bridge."""
+
+
+class WantStorm(PeerError):
+    """More wants than an honest peer keeps open."""
+
+
+@dataclass(slots=True)
+class _Link:
+    peer: DeviceCertificate
+    session: Session
+    heard: float
+    said: float
+    zone: str = ""
+    live: bool = False
+    asked: set[bytes] = field(default_factory=set)
+    """Logs that were wanted on this link at some time: late answers are no offence."""
+    has: dict[bytes, Position] = field(default_factory=dict)
+    """The newest position of each log that the peer is known to have."""
+    news: dict[bytes, Position] = field(default_factory=dict)
+    serving: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparing:
+    """A run that waits for what the store holds in its place."""
+
+    run: Run
+    compare: Compare
+
+
+@dataclass(frozen=True, slots=True)
+class _Proving:
+    """A fork whose two entries are being read."""
+
+    log_id: bytes
+    seq: int
+
+
+class Node:
+    """The production core of every device; what it runs on (sockets, a simulator) is not its business."""
+
+    def __init__(self, identity: DeviceCertificate, root: VenueRoot, zone: str) -> None:
+        self.frontier = Frontier()
+        self.contested_from: dict[bytes, int] = {}
+        self._identity = identity
+        self._root = root
+        self._zone = zone
+        self._links: dict[int, _Link] = {}
+        self._own: set[bytes] = set()
+        self._wants = Wants(self.frontier.holds)
+        self._proven: set[bytes] = set()
+        self._comparing: dict[int, _Comparing | _Proving] = {}
+        self._tokens = 0
+        self._news_since: float | None = None
+
+    # -- Interface -------------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Advance by one event. `now` is seconds on a monotonic clock of the caller's."""
+        effects: list[Effect] = []
+        match event:
+            case Received(link, data):
+                self._on_link(link, effects, lambda: self._receive(link, data, now, effects))
+            case OwnAppended(run):
+                self._own_appended(run, now, effects)
+            case LinkUp(link, peer):
+                session = Session(self._root.venue_id)
+                self._links[link] = _Link(peer, session, now, now)
+                effects.append(Send(link, session.hello(self._zone, self.frontier.digest())))
+            case LinkDown(link):
+                self._links.pop(link, None)
+                self._wants.link_down(link)
+            case Located():
+                self._located(event)
+            case Compared(token, entries):
+                self._compared(token, entries, now, effects)
+            case SignatureFailed(log_id, seq):
+                self._contest(log_id, seq, effects)
+            case Tick():
+                self._tick(now, effects)
+        self._ask(now, effects)
+        self._tell_news(now, effects)
+        return effects
+
+    def deadline(self) -> float | None:
+        """When to send a :class:`Tick` at the latest, besides a regular one every quarter of a second."""
+        return None if self._news_since is None else self._news_since + ANNOUNCE_PAUSE_S
+
+    def restore(self, log_id: bytes, genesis: Genesis, branches: list[Branch], *, own: bool) -> None:
+        """Put back a log read from the store at start; it was checked when it was accepted."""
+        self.frontier.open_log(log_id, genesis)
+        for branch in branches:
+            self.frontier.restore_branch(log_id, branch)
+        if own:
+            self._own.add(log_id)
+
+    def restore_control(self, run: Run) -> list[Effect]:
+        """Look through a restored run of a control log for fork proofs."""
+        effects: list[Effect] = []
+        self._read_control(run, effects)
+        return effects
+
+    @property
+    def links(self) -> dict[int, DeviceCertificate]:
+        """The peers whose hello has been accepted, by link."""
+        return {number: link.peer for number, link in self._links.items() if link.live}
+
+    @property
+    def pending_logs(self) -> int:
+        """Logs of which something is known to exist and is not held yet."""
+        return self._wants.pending_logs()
+
+    # -- Messages --------------------------------------------------------------------------------------------------
+
+    def _on_link(self, number: int, effects: list[Effect], work: Callable[[], None]) -> None:
+        if number not in self._links:
+            return
+        try:
+            work()
+        except PeerError as error:
+            self._drop(number, str(error), effects)
+
+    def _drop(self, number: int, reason: str, effects: list[Effect], *, blame_peer: bool = True) -> None:
+        del self._links[number]
+        self._wants.link_down(number)
+        effects.append(Send(number, encode_message(Bye(reason))))
+        effects.append(Close(number, reason, blame_peer))
+
+    def _receive(self, number: int, data: bytes, now: float, effects: list[Effect]) -> None:
+        link = self._links[number]
+        link.heard = now
+        for message in link.session.receive(data):
+            self._on_message(number, link, message, now, effects)
+            if number not in self._links:
+                return
+
+    def _on_message(self, number: int, link: _Link, message: Message, now: float, effects: list[Effect]) -> None:
+        match message:
+            case RunMessage():
+                self._on_run(number, link, message, now, effects)
+            case Hello(_, zone, digest):
+                if not accepts_zone(self._zone, self._identity.roles, zone, link.peer.roles):
+                    raise WrongZone(f"a {self._zone!r} node takes zone {zone!r} only from couriers and gateways")
+                link.live, link.zone = True, zone
+                self._on_digest(number, link, digest, effects)
+            case Digest(digest):
+                self._on_digest(number, link, digest, effects)
+            case Buckets(digests):
+                self._send_frontier(number, digests, effects)
+            case FrontierPart(logs):
+                for summary in logs:
+                    self._on_summary(number, link, summary)
+            case Announce(heads):
+                for log_id, head in heads:
+                    link.has[log_id] = max(head, link.has.get(log_id, head))
+                    self._wants.offer(number, log_id, head)
+            case Want():
+                self._on_want(number, link, message, effects)
+            case Missing(log_id, target):
+                self._wants.failed(number, log_id, target)
+            case Plan(log_id, entries, size):
+                effects.append(PeerPlan(number, log_id, entries, size))
+            case Bye(reason):
+                del self._links[number]
+                self._wants.link_down(number)
+                effects.append(Close(number, f"the peer said: {reason}", blame_peer=False))
+
+    def _on_digest(self, number: int, link: _Link, digest: bytes, effects: list[Effect]) -> None:
+        if digest != self.frontier.digest():
+            effects.append(Send(number, encode_message(Buckets(tuple(self.frontier.bucket_digests())))))
+
+    def _send_frontier(self, number: int, theirs: tuple[bytes, ...], effects: list[Effect]) -> None:
+        ours = self.frontier.bucket_digests()
+        logs = [
+            log
+            for index, (mine, other) in enumerate(zip(ours, theirs, strict=True))
+            if mine != other
+            for log in self.frontier.bucket(index)
+        ]
+        parts = [logs[at : at + FRONTIER_LOGS_PER_FRAME] for at in range(0, len(logs), FRONTIER_LOGS_PER_FRAME)] or [[]]
+        for index, part in enumerate(parts):
+            message = FrontierPart(tuple(part), last=index == len(parts) - 1)
+            effects.append(Send(number, encode_message(message)))
+
+    def _on_summary(self, number: int, link: _Link, summary: LogSummary) -> None:
+        log = self.frontier.logs.get(summary.log_id)
+        if summary.heads:
+            link.has[summary.log_id] = max(summary.heads)
+        single = len(summary.heads) == 1 and log is not None and len(log.branches) == 1
+        for head in summary.heads:
+            if single and log is not None and head.seq < log.branches[min(log.branches)].head.seq:
+                # Most likely it is merely behind. If it forked, its own want shows that: its head is not on our chain.
+                continue
+            self._wants.offer(number, summary.log_id, head)
+        if log is not None:
+            for island in summary.islands:
+                self._wants.offer(number, summary.log_id, island.tip)
+
+    def _on_want(self, number: int, link: _Link, want: Want, effects: list[Effect]) -> None:
+        log = self.frontier.logs.get(want.log_id)
+        branch = None if log is None else self._branch_for(log, want.target)
+        if log is None or branch is None:
+            effects.append(Send(number, encode_message(Missing(want.log_id, want.target))))
+            return
+        link.serving += 1
+        if link.serving > WANTS_IN_FLIGHT_PER_LINK_MAX:
+            raise WantStorm(f"more than {WANTS_IN_FLIGHT_PER_LINK_MAX} wants open at once")
+        first = branch.from_seq if not branch.attached else 0
+        segments = tuple(log.path(branch, first, branch.head.seq))
+        link.has[want.log_id] = branch.head
+        effects.append(Serve(number, want.log_id, segments, want.locator, int(log.genesis.lane)))
+
+    @staticmethod
+    def _branch_for(log: LogState, target: Position) -> Branch | None:
+        found = log.branch_of(target)
+        if found is None and len(log.branches) == 1:
+            (only,) = log.branches.values()
+            found = only if only.head.seq >= target.seq else None
+        return found
+
+    def _located(self, event: Located) -> None:
+        link = self._links.get(event.link)
+        if link is None:
+            return
+        link.serving = max(0, link.serving - 1)
+        for position in event.locator:
+            if position == event.after:
+                break
+            # The peer holds this and our chain does not: a branch that we have not seen.
+            self._wants.offer(event.link, event.log_id, position)
+            break
+
+    # -- Runs ------------------------------------------------------------------------------------------------------
+
+    def _on_run(self, number: int, link: _Link, message: RunMessage, now: float, effects: list[Effect]) -> None:
+        log_id = message.log_id
+        entries = split_run(message.count, message.blob)
+        log = self.frontier.logs.get(log_id)
+        genesis = log.genesis if log is not None else self._genesis_of(log_id, entries)
+        if log_id not in link.asked and genesis.certificate.log_key != link.peer.log_key:
+            raise UnwantedRun("a run that was neither asked for nor is its author's own")
+        run = check_run(log_id, entries)
+        verify_tip(run, genesis.certificate.log_key)
+        tip = Position(run.last_seq, run.tip_id)
+        link.has[log_id] = max(tip, link.has.get(log_id, tip))
+        if log is None:
+            verify_signature(entries[0], genesis.certificate.log_key)
+            self.frontier.open_log(log_id, genesis)
+        self._place(run, self.frontier.place(run), now, effects)
+        self._wants.progress(number, log_id, now)
+
+    def _genesis_of(self, log_id: bytes, entries: list[bytes]) -> Genesis:
+        if entry_id(entries[0])[:LOG_ID_BYTES] != log_id:
+            raise UnknownLogPiece("a piece of a log whose beginning is not held here")
+        return parse_genesis(entries[0], self._root)
+
+    def _place(self, run: Run, placement: Placement | Compare, now: float, effects: list[Effect]) -> None:
+        log = self.frontier.logs[run.log_id]
+        match placement:
+            case Extends(branch, new):
+                self._extend(log, branch, new, now, effects)
+            case Duplicate():
+                pass
+            case Compare(candidates):
+                if len(self._comparing) < COMPARISONS_MAX:
+                    pieces = [candidate.segments for candidate in candidates]
+                    self._read_back(_Comparing(run, placement), run.log_id, pieces, effects)
+            case Forks(parent, new, _):
+                branch = self.frontier.add_branch(new, parent, attached=True)
+                self._accept(log, branch, new, now, effects)
+            case Unconnected():
+                self._island(log, run, now, effects)
+
+    def _extend(self, log: LogState, branch: Branch, run: Run, now: float, effects: list[Effect]) -> None:
+        meeting = self.frontier.meets_island(branch, run)
+        rest: Run | None = None
+        if meeting is not None:
+            rest = run.tail(meeting.head.seq - run.first_seq + 1) if run.last_seq > meeting.head.seq else None
+            run = run.front(meeting.from_seq - run.first_seq)
+        reached = self.frontier.extend(branch, run)
+        self._accept(log, branch, run, now, effects)
+        effects.extend(Relabel(log.log_id, island.number, branch.number) for island in reached.joined)
+        for fork in reached.forked:
+            effects.append(Attached(log.log_id, fork.number, branch.number))
+            at = fork.from_seq
+            pieces = [log.path(branch, at, at), [Segment(fork.number, at, at)]]
+            self._read_back(_Proving(log.log_id, at), log.log_id, pieces, effects)
+        if rest is not None:
+            self._place(rest, self.frontier.place(rest), now, effects)
+
+    def _island(self, log: LogState, run: Run, now: float, effects: list[Effect]) -> None:
+        key = log.genesis.certificate.log_key
+        if not log.branches:
+            self._accept(log, self.frontier.add_branch(run, None, attached=True), run, now, effects)
+            return
+        bad = first_bad_signature(run, key)
+        if bad is not None:
+            effects.append(Note(f"a piece of log {log.log_id.hex()} has a bad signature at seq {bad}: not kept"))
+            return
+        branch = self.frontier.add_branch(run, None, attached=False)
+        self._accept(log, branch, run, now, effects, verified=True)
+
+    def _accept(
+        self, log: LogState, branch: Branch, run: Run, now: float, effects: list[Effect], *, verified: bool = False
+    ) -> None:
+        own = log.log_id in self._own
+        effects.append(
+            Accepted(run, branch.number, log.genesis, own, branch.attached, branch.parent, verified or own)
+        )
+        if log.genesis.lane is Lane.CONTROL:
+            self._read_control(run, effects)
+        for link in self._links.values():
+            if link.live and link.has.get(log.log_id) != branch.head:
+                link.news[log.log_id] = branch.head
+                self._news_since = now if self._news_since is None else self._news_since
+
+    def _read_back(
+        self,
+        waiting: _Comparing | _Proving,
+        log_id: bytes,
+        pieces: Sequence[Sequence[Segment]],
+        effects: list[Effect],
+    ) -> None:
+        self._tokens += 1
+        self._comparing[self._tokens] = waiting
+        effects.append(ReadBack(self._tokens, log_id, tuple(map(tuple, pieces))))
+
+    def _compared(self, token: int, entries: Sequence[Sequence[bytes]], now: float, effects: list[Effect]) -> None:
+        match self._comparing.pop(token):
+            case _Proving(log_id, seq):
+                (ours,), (theirs,) = entries
+                self._found_fork(self.frontier.logs[log_id], seq, ours, theirs, effects)
+            case _Comparing(run, compare):
+                self._compared_run(run, compare, entries, now, effects)
+
+    def _compared_run(
+        self, run: Run, compare: Compare, entries: Sequence[Sequence[bytes]], now: float, effects: list[Effect]
+    ) -> None:
+        log = self.frontier.logs[run.log_id]
+        fresh = self.frontier.place(run)
+        if fresh != compare:
+            # The frontier moved on while the store was read; what it says now is what counts.
+            self._place(run, fresh, now, effects)
+            return
+        branches = [candidate.branch for candidate in compare.candidates]
+        ids = [[entry_id(data) for data in held] for held in entries]
+        placement = place_compared(run, list(zip(branches, ids, strict=True)))
+        self._place(run, placement, now, effects)
+        if isinstance(placement, Forks):
+            held = entries[branches.index(placement.branch)]
+            ours = held[placement.at_seq - max(run.first_seq - 1, 0)]
+            self._found_fork(log, placement.at_seq, ours, placement.run.entries[0], effects)
+
+    def _found_fork(self, log: LogState, seq: int, ours: bytes, theirs: bytes, effects: list[Effect]) -> None:
+        self._contest(log.log_id, seq, effects)
+        if log.log_id in self._proven:
+            return
+        try:
+            proof = prove_fork(log.genesis.entry, ours, theirs, self._root)
+        except PeerError as error:
+            effects.append(Note(f"log {log.log_id.hex()} forks at seq {seq}, without proof for others: {error}"))
+            return
+        if proof is not None:
+            self._proven.add(log.log_id)
+            effects.append(AppendProof(log.log_id, proof.body))
+
+    def _read_control(self, run: Run, effects: list[Effect]) -> None:
+        for fields in run.fields:
+            if fields[5] != Kind.FORK_PROOF:
+                continue
+            body = fields[6]
+            assert isinstance(body, bytes)
+            try:
+                proof = check_fork_proof(body, self._root)
+            except PeerError as error:
+                effects.append(Note(f"log {run.log_id.hex()} holds a fork proof that proves nothing: {error}"))
+                continue
+            self._proven.add(proof.log_id)
+            self._contest(proof.log_id, proof.seq, effects)
+
+    def _contest(self, log_id: bytes, seq: int, effects: list[Effect]) -> None:
+        if seq < self.contested_from.get(log_id, seq + 1):
+            self.contested_from[log_id] = seq
+            effects.append(Contested(log_id, seq))
+
+    # -- Own entries, news and time --------------------------------------------------------------------------------
+
+    def _own_appended(self, run: Run, now: float, effects: list[Effect]) -> None:
+        """Own entries are on disk: hold them, push them to whoever has what they follow, announce them to the rest."""
+        log_id = run.log_id
+        self._own.add(log_id)
+        log = self.frontier.logs.get(log_id)
+        if log is None:
+            log = self.frontier.open_log(log_id, parse_genesis(run.entries[0], self._root))
+            branch = self.frontier.add_branch(run, None, attached=True)
+        else:
+            branch = next(b for b in log.branches.values() if b.head.id == run.prev)
+            self.frontier.extend(branch, run)
+        self._accept(log, branch, run, now, effects)
+        before = None if run.first_seq == 0 else Position(run.first_seq - 1, run.prev)
+        for number, link in self._links.items():
+            if link.live and link.has.get(log_id) == before:
+                link.has[log_id] = branch.head
+                link.news.pop(log_id, None)
+                segments = (Segment(branch.number, run.first_seq, run.last_seq),)
+                effects.append(Serve(number, log_id, segments, (), int(log.genesis.lane)))
+
+    def _ask(self, now: float, effects: list[Effect]) -> None:
+        for ask in self._wants.next(now):
+            link = self._links[ask.link]
+            link.asked.add(ask.log_id)
+            log = self.frontier.logs.get(ask.log_id)
+            locator = () if log is None else tuple(log.locator())
+            effects.append(Send(ask.link, encode_message(Want(ask.log_id, ask.target, locator))))
+
+    def _tell_news(self, now: float, effects: list[Effect]) -> None:
+        if self._news_since is None or now < self._news_since + ANNOUNCE_PAUSE_S:
+            return
+        self._news_since = None
+        for number, link in self._links.items():
+            heads = [(log_id, head) for log_id, head in link.news.items() if link.has.get(log_id) != head]
+            link.news.clear()
+            for at in range(0, len(heads), ANNOUNCE_LOGS_PER_FRAME_MAX):
+                part = tuple(heads[at : at + ANNOUNCE_LOGS_PER_FRAME_MAX])
+                effects.append(Send(number, encode_message(Announce(part))))
+                link.said = now
+
+    def _tick(self, now: float, effects: list[Effect]) -> None:
+        self._wants.expire(now)
+        for number, link in list(self._links.items()):
+            if now - link.heard > LINK_SILENCE_S_MAX:
+                self._drop(number, "nothing heard for too long", effects, blame_peer=False)
+            elif link.live and now - link.said >= KEEPALIVE_S:
+                link.said = now
+                effects.append(Send(number, encode_message(Digest(self.frontier.digest()))))
