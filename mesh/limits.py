@@ -66,6 +66,26 @@ OPEN_INTENTS_MAX: Final = 1024
 
 # --- Settlement -------------------------------------------------------------------------------------------------
 UPSTREAM_BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Body of one POST of runs, and of any other answer of the service that a gateway reads."""
+UPSTREAM_RUNS_PER_BATCH_MAX: Final = 4096
+RECEIPT_BYTES_MAX: Final = 16 * 1024
+RECEIPT_SET_ASIDE_IDS_MAX: Final = 256
+"""Entries set aside that one receipt names; it counts them all."""
+RECEIPTS_PER_ANSWER_MAX: Final = 256
+"""Receipts in one answer; 256 of the largest still fit into a batch."""
+SETTLEMENT_CONNECTIONS_MAX: Final = 128
+SETTLEMENT_REQUEST_S_MAX: Final = 60.0
+"""From the first byte of a request to its last, and again for the answer: a slower client is let go."""
+SETTLEMENT_IDLE_S_MAX: Final = 120.0
+"""A connection without a request for this long is closed."""
+HTTP_HEAD_BYTES_MAX: Final = 8 * 1024
+VERIFY_ENTRIES_PER_STEP_MAX: Final = 512
+"""Signatures checked in the background between two commits."""
+UPSTREAM_RETRY_S: Final = 0.5
+"""First pause after a failure upstream; it doubles up to the most, with jitter."""
+UPSTREAM_RETRY_S_MAX: Final = 30.0
+UPSTREAM_POLL_S: Final = 1.0
+"""How often a gateway looks for new local entries and for receipts that advanced."""
 
 # --- Identity and enrolment ---------------------------------------------------------------------------------------
 CERTIFICATE_ROLES_MAX: Final = 16
