@@ -129,7 +129,7 @@ def decode_intent(data: bytes) -> Intent:
         ] if version == INTENT_VERSION:
             pass
         case _:
-            raise BadIntent("an unfinished tap in this device's store cannot be read: stop selling here; signed taps are safe")
+            raise BadIntent("an unfinished tap in this device's store cannot be read: stop selling on it")
     sizes = (len(tap_id), len(card), len(written), len(document))
     if sizes != (TAP_ID_BYTES, 8, SEALED_BYTES, 32) or len(witness) not in {0, SEALED_BYTES}:
         raise BadIntent("an unfinished tap in this device's store has fields of the wrong size")
