@@ -68,12 +68,14 @@ OPEN_INTENTS_MAX: Final = 1024
 UPSTREAM_BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
 """Body of one POST of runs, and of any other answer of the service that a gateway reads."""
 UPSTREAM_RUNS_PER_BATCH_MAX: Final = 4096
+SENTENCE_CHARS_MAX: Final = 400
+"""Longest reason that the service gives for refusing a run."""
 RECEIPT_BYTES_MAX: Final = 16 * 1024
 RECEIPT_SET_ASIDE_IDS_MAX: Final = 256
 """Entries set aside that one receipt names; it counts them all."""
 RECEIPTS_PER_ANSWER_MAX: Final = 256
 """Receipts in one answer; 256 of the largest still fit into a batch."""
-SETTLEMENT_CONNECTIONS_MAX: Final = 128
+SETTLEMENT_CONNECTIONS_MAX: Final = 64
 SETTLEMENT_REQUEST_S_MAX: Final = 60.0
 """From the first byte of a request to its last, and again for the answer: a slower client is let go."""
 SETTLEMENT_IDLE_S_MAX: Final = 120.0
@@ -97,8 +99,11 @@ ENROLMENT_BYTES_MAX: Final = 64 * 1024 * 1024
 
 # --- Venue document -----------------------------------------------------------------------------------------------
 DOCUMENT_CHANGES_MAX: Final = 4096
+DOCUMENT_OPERATIONS_MAX: Final = 16_384
+"""Operations in all changes that count: the library's time grows with their square when all set one key."""
 DOCUMENT_CHANGE_OPERATIONS_MAX: Final = 2048
 """Operations in one change. Run-length coding lets 20 bytes claim billions, so they are counted before any is read."""
+DOCUMENT_KEY_BYTES_MAX: Final = 256
 DOCUMENT_CHANGE_DEPENDENCIES_MAX: Final = 256
 ZONES_MAX: Final = 64
 VENUE_NAME_CHARS_MAX: Final = 64
