@@ -16,7 +16,6 @@ from typing import Final
 
 from mesh.errors import LocalError, StorageError
 
-
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
