@@ -50,6 +50,10 @@ LINK_SILENCE_S_MAX: Final = 15.0
 """A peer that says nothing for this long is gone (three keepalives)."""
 WANT_RETRY_S: Final = 2.0
 """A want that brought nothing for this long is retried at another announcer."""
+REPLICA_PENDING_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Accepted and not yet written: beyond this, links are not read until the disk has caught up."""
+OUTBOX_BYTES_MAX: Final = 16 * 1024 * 1024
+"""What waits for a slow peer; beyond this the link is closed and the peer compares again when it is back."""
 
 # --- Cards ------------------------------------------------------------------------------------------------------
 AMOUNT_MINOR_MAX: Final = 2**31 - 1
@@ -63,6 +67,8 @@ CARD_IMAGE_HISTORY_MAX: Final = 512
 INTENT_BYTES_MAX: Final = 1024
 OPEN_INTENTS_MAX: Final = 1024
 """Unresolved taps of one reader: wristbands that were pulled away and never came back."""
+CASE_BYTES_MAX: Final = 16 * 2 * ENTRY_BYTES_MAX
+"""A double-spend case: a genesis and a tap for each branch, and the root."""
 
 # --- Settlement -------------------------------------------------------------------------------------------------
 UPSTREAM_BATCH_BYTES_MAX: Final = 8 * 1024 * 1024

@@ -164,7 +164,7 @@ def array_header(count: int) -> bytes:
 
 def encode_run(entries: Sequence[bytes]) -> bytes:
     """A CBOR sequence (RFC 8742) of byte strings: two runs that follow each other join by joining their bytes."""
-    return b"".join(map(encode, entries))
+    return cbor2.dumps(list(entries))[len(array_header(len(entries))) :]
 
 
 def split_run(count: int, blob: bytes) -> list[bytes]:

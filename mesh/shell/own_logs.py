@@ -1,0 +1,95 @@
+"""This device's own logs: sign, write, fsync, and only then tell anybody.
+
+Every process start opens new logs, one per lane and at first need; nothing ever appends to an older one. So a restored
+backup or a second process cannot sign two entries at one seq by accident. A genesis names the heads of the earlier
+logs of this device that are on its disk.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from mesh.core.chain import NONCE_BYTES, KnownHead, Run, check_run, encode_genesis
+from mesh.core.entry import LOG_ID_BYTES, NO_PREV, entry_id, sign_entry
+from mesh.core.frontier import Position
+from mesh.core.kinds import Kind, Lane
+from mesh.shell.keys import Identity
+from mesh.shell.store import RunStore
+
+
+@dataclass(slots=True)
+class _Open:
+    """The log of one lane in this process."""
+
+    log_id: bytes
+    head: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """An entry of ours that is on disk: durable before visible."""
+
+    log_id: bytes
+    seq: int
+    id: bytes
+    run: Run
+
+
+@dataclass(slots=True)
+class OwnLogs:
+    """Appends to own.db. Waits for the disk, never for anything else."""
+
+    identity: Identity
+    store: RunStore
+    known_heads: list[KnownHead]
+    _lanes: dict[Lane, _Open] = field(default_factory=dict)
+    _limiter: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
+
+    async def append(
+        self, lane: Lane, kind: Kind, body: bytes, *, also: Callable[[RunStore], None] | None = None
+    ) -> Appended:
+        """Append one entry; `also` writes to the same file in the same transaction. Returns after the fsync."""
+        return await trio.to_thread.run_sync(self._append, lane, kind, body, also, limiter=self._limiter)
+
+    async def write(self, work: Callable[[RunStore], None]) -> None:
+        """One durable transaction without an entry: an intent, a piece of evidence."""
+        await trio.to_thread.run_sync(self.store.in_transaction, lambda: work(self.store), limiter=self._limiter)
+
+    def _append(self, lane: Lane, kind: Kind, body: bytes, also: Callable[[RunStore], None] | None) -> Appended:
+        entries: list[bytes] = []
+        current = self._lanes.get(lane)
+        if current is None:
+            genesis = self._genesis(lane)
+            entries.append(genesis)
+            identifier = entry_id(genesis)
+            current = _Open(identifier[:LOG_ID_BYTES], Position(0, identifier))
+        entry = self._sign(current.log_id, current.head.seq + 1, current.head.id, kind, body)
+        entries.append(entry)
+        run = check_run(current.log_id, entries)
+        with self.store.transaction():
+            if run.first_seq == 0:
+                self.store.add_log(current.log_id, entries[0])
+                self.store.add_branch(current.log_id, 0, 0, NO_PREV, parent=None, attached=True)
+            self.store.append_run(run, 0, verified=True)
+            if also is not None:
+                also(self.store)
+        # Only a commit that returned moves the head: a failed one ends the process before a seq could be used twice.
+        current.head = Position(run.last_seq, run.tip_id)
+        self._lanes[lane] = current
+        return Appended(current.log_id, run.last_seq, run.tip_id, run)
+
+    def _genesis(self, lane: Lane) -> bytes:
+        heads = self.known_heads + [KnownHead(log.log_id, log.head.seq, log.head.id) for log in self._lanes.values()]
+        body = encode_genesis(self.identity.certificate.der, os.urandom(NONCE_BYTES), lane, heads)
+        return self._sign(b"", 0, NO_PREV, Kind.GENESIS, body)
+
+    def _sign(self, log_id: bytes, seq: int, prev: bytes, kind: Kind, body: bytes) -> bytes:
+        time_ms = max(0, time.time_ns() // 1_000_000)
+        return sign_entry(
+            self.identity.signer.sign, log_id=log_id, seq=seq, prev=prev, time_ms=time_ms, kind=int(kind), body=body
+        )

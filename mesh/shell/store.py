@@ -1,0 +1,348 @@
+"""Runs on disk: one SQLite file through APSW, spoken to in runs and never in rows of entries.
+
+A device has two such files (DESIGN.md, "Store"):
+
+* ``own.db``: its own logs, open intents, and what must survive anything. WAL, ``synchronous=FULL``, ``psow=0``: a commit
+  that returned is on the flash, also with 4 KiB sectors.
+* ``replica.db``: other devices' runs. WAL, ``synchronous=NORMAL``. It may be lost and is rebuilt from peers.
+
+A run is stored as it travels (a CBOR sequence of entries), so that serving it again costs next to nothing. A failed
+commit is a :class:`~mesh.errors.StorageError`: the process ends, because after it SQLite may show rows that were never
+synced; the next opening truncates the WAL first and checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import quote
+
+import apsw
+
+from mesh.core.chain import Run, encode_run, split_run
+from mesh.core.entry import entry_id
+from mesh.core.frontier import Branch, Position, Segment
+from mesh.errors import LocalError, StorageError
+from mesh.limits import RUN_BYTES_MAX, RUN_ENTRIES_MAX
+
+APPLICATION_ID: Final = 0x7461706D  # "tapm"
+SCHEMA_VERSION: Final = 1
+WAL_PAGES_MAX: Final = 4096
+"""Pages in the WAL before a checkpoint: 16 MiB."""
+
+_SCHEMA: Final = """
+CREATE TABLE log (number INTEGER PRIMARY KEY, log_id BLOB NOT NULL UNIQUE, genesis BLOB NOT NULL);
+CREATE TABLE branch (
+    log INTEGER NOT NULL REFERENCES log, number INTEGER NOT NULL, from_seq INTEGER NOT NULL, prev BLOB NOT NULL,
+    parent INTEGER, attached INTEGER NOT NULL, PRIMARY KEY (log, number)
+) WITHOUT ROWID;
+CREATE TABLE run (
+    number INTEGER PRIMARY KEY, log INTEGER NOT NULL, branch INTEGER NOT NULL, first_seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL, tip BLOB NOT NULL, verified INTEGER NOT NULL, entries BLOB NOT NULL
+);
+CREATE UNIQUE INDEX run_place ON run (log, branch, first_seq);
+CREATE INDEX run_unverified ON run (number) WHERE verified = 0;
+CREATE TABLE intent (tap_id BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE evidence (digest BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+_Result = TypeVar("_Result")
+
+
+class Durability(Enum):
+    """What a commit that returned means."""
+
+    POWER_CUT = "FULL"
+    """It survives a power cut: own.db."""
+    PROCESS = "NORMAL"
+    """It survives the process; a power cut may take the newest commits: replica.db."""
+
+
+class StoreDamaged(StorageError):
+    """The file is not a store of ours, or its contents do not hold together."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLog:
+    """One log as the store has it."""
+
+    log_id: bytes
+    genesis: bytes
+    branches: list[Branch]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive entries as they are stored and sent."""
+
+    count: int
+    blob: bytes
+    next_seq: int
+
+
+class RunStore:
+    """One file. Not for two threads at once; every method may block on the disk."""
+
+    def __init__(self, path: Path, durability: Durability, *, vfs: str | None = None, read_only: bool = False) -> None:
+        self.path = path
+        self._numbers: dict[bytes, int] = {}
+        flags = apsw.SQLITE_OPEN_URI | (
+            apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        )
+        try:
+            self._db = apsw.Connection(f"file:{quote(str(path))}?psow=0", flags=flags, vfs=vfs)
+            self._db.set_busy_timeout(5_000)
+            if not read_only:
+                self._prepare(durability)
+            self._require_ours()
+        except apsw.Error as error:
+            raise StoreDamaged(f"{path} cannot be opened as a store ({error}); it was left as it is") from error
+
+    def _prepare(self, durability: Durability) -> None:
+        mode = self._db.execute("PRAGMA journal_mode=wal").fetchall()
+        if mode != [("wal",)]:
+            raise StorageError(f"{self.path}: this file system does not allow a write-ahead log ({mode[0][0]})")
+        self._db.execute(f"PRAGMA synchronous={durability.value}")
+        self._db.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES_MAX}")
+        # What a failed commit left behind must not be taken for durable: write everything out before anything else.
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone() or (0,)
+        tables = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if version == 0 and tables == (0,):
+            with self.transaction():
+                self._db.execute(_SCHEMA)
+                self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def _require_ours(self) -> None:
+        application = self._db.execute("PRAGMA application_id").fetchone()
+        version = self._db.execute("PRAGMA user_version").fetchone()
+        if application != (APPLICATION_ID,):
+            raise StoreDamaged(f"{self.path} is not a store of this program; it was left as it is")
+        if version != (SCHEMA_VERSION,):
+            raise StoreDamaged(f"{self.path} has version {version}, this program reads {SCHEMA_VERSION}; left as it is")
+
+    def check(self) -> None:
+        """Let SQLite look through the file, or raise :class:`StoreDamaged`; time grows with its size."""
+        faults = [row[0] for row in self._execute("PRAGMA quick_check(3)") if row[0] != "ok"]
+        if faults:
+            raise StoreDamaged(f"{self.path} is damaged ({'; '.join(map(str, faults))}); it was left as it is")
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is durable together when this returns, or :class:`StorageError`: end the process."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except LocalError:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except apsw.Error as error:
+            raise StorageError(
+                f"{self.path}: the disk refused a write ({error}). Nothing that was shown as done is lost; this "
+                f"program ends now and checks the store when it starts again"
+            ) from error
+
+    def _execute(self, sql: str, values: Sequence[object] = ()) -> Iterator[tuple[object, ...]]:
+        try:
+            yield from self._db.execute(sql, tuple(values))
+        except apsw.Error as error:
+            raise StorageError(f"{self.path}: the disk refused a read ({error}); check the disk") from error
+
+    # -- Writing (inside a transaction) ----------------------------------------------------------------------------
+
+    def add_log(self, log_id: bytes, genesis: bytes) -> None:
+        self._db.execute("INSERT OR IGNORE INTO log (log_id, genesis) VALUES (?, ?)", (log_id, genesis))
+
+    def add_branch(
+        self, log_id: bytes, number: int, from_seq: int, prev: bytes, *, parent: int | None, attached: bool
+    ) -> None:
+        row = (self._log(log_id), number, from_seq, prev, parent, attached)
+        self._db.execute("INSERT OR IGNORE INTO branch VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def append_run(self, run: Run, branch: int, *, verified: bool) -> None:
+        """Store a run that follows what the branch holds. `verified` says that every signature in it was checked."""
+        row = (
+            self._log(run.log_id),
+            branch,
+            run.first_seq,
+            run.last_seq,
+            run.tip_id,
+            verified,
+            encode_run(run.entries),
+        )
+        self._db.execute(
+            "INSERT INTO run (log, branch, first_seq, last_seq, tip, verified, entries) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            row,
+        )
+
+    def relabel(self, log_id: bytes, branch: int, into: int) -> None:
+        """An island was joined to branch `into`."""
+        log = self._log(log_id)
+        self._db.execute("UPDATE run SET branch = ? WHERE log = ? AND branch = ?", (into, log, branch))
+        self._db.execute("DELETE FROM branch WHERE log = ? AND number = ?", (log, branch))
+
+    def attach(self, log_id: bytes, branch: int, parent: int) -> None:
+        """An island turned out to hang from `parent`."""
+        row = (parent, self._log(log_id), branch)
+        self._db.execute("UPDATE branch SET attached = 1, parent = ? WHERE log = ? AND number = ?", row)
+
+    def mark_verified(self, numbers: Sequence[int]) -> None:
+        """Every signature in these runs has been checked."""
+        self._db.executemany("UPDATE run SET verified = 1 WHERE number = ?", [(number,) for number in numbers])
+
+    def _log(self, log_id: bytes) -> int:
+        number = self._numbers.get(log_id)
+        if number is None:
+            row = self._db.execute("SELECT number FROM log WHERE log_id = ?", (log_id,)).fetchone()
+            if row is None:
+                raise LocalError(f"log {log_id.hex()} is not in {self.path}")
+            number = self._numbers[log_id] = int(row[0])
+        return number
+
+    # -- Reading ---------------------------------------------------------------------------------------------------
+
+    def logs(self) -> list[StoredLog]:
+        """Every log, with its branches and the ids of their newest entries, without reading entries."""
+        found = []
+        for number, log_id, genesis in list(self._execute("SELECT number, log_id, genesis FROM log ORDER BY number")):
+            assert isinstance(number, int) and isinstance(log_id, bytes) and isinstance(genesis, bytes)
+            branches = [branch for branch in self._branches(number) if branch.tips]
+            if branches:
+                found.append(StoredLog(log_id, genesis, branches))
+        return found
+
+    def _branches(self, log: int) -> Iterator[Branch]:
+        rows = list(self._db.execute("SELECT number, from_seq, prev, parent, attached FROM branch WHERE log = ?", (log,)))
+        for number, from_seq, prev, parent, attached in rows:
+            sql = "SELECT last_seq, tip FROM run WHERE log = ? AND branch = ? ORDER BY first_seq"
+            tips = [Position(seq, tip) for seq, tip in self._db.execute(sql, (log, number))]
+            first = self._first_id(log, number)
+            if tips and first is not None and tips[0].seq != from_seq:
+                tips.insert(0, Position(from_seq, first))
+            head = tips[-1] if tips else Position(from_seq, prev)
+            yield Branch(number, from_seq, prev, head, parent, bool(attached), tips)
+
+    def _first_id(self, log: int, branch: int) -> bytes | None:
+        sql = "SELECT last_seq - first_seq + 1, entries FROM run WHERE log = ? AND branch = ? ORDER BY first_seq LIMIT 1"
+        row = self._db.execute(sql, (log, branch)).fetchone()
+        return None if row is None else entry_id(split_run(row[0], row[1])[0])
+
+    def read_piece(self, log_id: bytes, segment: Segment) -> Piece | None:
+        """As many whole runs from `segment.first_seq` on as fit one frame; None where nothing is left.
+
+        A piece ends where a stored run ends (its last signature was verified), or at the segment's end.
+        """
+        sql = (
+            "SELECT first_seq, last_seq, entries FROM run WHERE log = ? AND branch = ? AND last_seq >= ? "
+            "AND first_seq <= ? ORDER BY first_seq"
+        )
+        values = (self._log(log_id), segment.branch, segment.first_seq, segment.last_seq)
+        blobs: list[bytes] = []
+        count, size, next_seq = 0, 0, segment.first_seq
+        for first, last, blob in self._execute(sql, values):
+            assert isinstance(first, int) and isinstance(last, int) and isinstance(blob, bytes)
+            if first < segment.first_seq or last > segment.last_seq:
+                entries = split_run(last - first + 1, blob)
+                last = min(last, segment.last_seq)
+                blob = encode_run(entries[max(0, segment.first_seq - first) : last - first + 1])
+            added = last - next_seq + 1
+            if count and (count + added > RUN_ENTRIES_MAX or size + len(blob) > RUN_BYTES_MAX):
+                break
+            blobs.append(blob)
+            count, size, next_seq = count + added, size + len(blob), last + 1
+        return Piece(count, b"".join(blobs), next_seq) if count else None
+
+    def read_entries(self, log_id: bytes, segment: Segment) -> list[bytes]:
+        """The raw entries of one segment."""
+        entries: list[bytes] = []
+        while segment.first_seq <= segment.last_seq:
+            piece = self.read_piece(log_id, segment)
+            if piece is None:
+                raise StoreDamaged(f"{self.path}: log {log_id.hex()} lacks seq {segment.first_seq}, which it should hold")
+            entries += split_run(piece.count, piece.blob)
+            segment = Segment(segment.branch, piece.next_seq, segment.last_seq)
+        return entries
+
+    def locate(self, log_id: bytes, segments: Sequence[Segment], locator: Sequence[Position]) -> Position | None:
+        """The first position of `locator` that lies on the chain of `segments`."""
+        for position in locator:
+            for segment in segments:
+                if segment.first_seq <= position.seq <= segment.last_seq:
+                    here = Segment(segment.branch, position.seq, position.seq)
+                    if entry_id(self.read_entries(log_id, here)[0]) == position.id:
+                        return position
+        return None
+
+    def measure(self, log_id: bytes, segments: Sequence[Segment]) -> int:
+        """About how many bytes the entries of these segments have."""
+        sql = (
+            "SELECT coalesce(sum(length(entries)), 0) FROM run WHERE log = ? AND branch = ? AND last_seq >= ? "
+            "AND first_seq <= ?"
+        )
+        total = 0
+        for segment in segments:
+            for (size,) in self._execute(sql, (self._log(log_id), segment.branch, segment.first_seq, segment.last_seq)):
+                assert isinstance(size, int)
+                total += size
+        return total
+
+    def runs(self, log_id: bytes) -> Iterator[list[bytes]]:
+        """The entries of every stored run of a log, branch by branch, for folding views again."""
+        sql = "SELECT last_seq - first_seq + 1, entries FROM run WHERE log = ? ORDER BY branch, first_seq"
+        for count, blob in self._execute(sql, (self._log(log_id),)):
+            assert isinstance(count, int) and isinstance(blob, bytes)
+            yield split_run(count, blob)
+
+    def unverified(self, limit: int) -> list[tuple[int, bytes, list[bytes]]]:
+        """Up to `limit` runs whose signatures were not all checked yet: number, log id, entries."""
+        sql = (
+            "SELECT run.number, log_id, last_seq - first_seq + 1, entries FROM run JOIN log ON log.number = run.log "
+            "WHERE verified = 0 ORDER BY run.number LIMIT ?"
+        )
+        found = []
+        for number, log_id, count, blob in self._execute(sql, (limit,)):
+            assert isinstance(number, int) and isinstance(log_id, bytes)
+            assert isinstance(count, int) and isinstance(blob, bytes)
+            found.append((number, log_id, split_run(count, blob)))
+        return found
+
+    # -- Intents and evidence (own.db) -----------------------------------------------------------------------------
+
+    def put_intent(self, tap_id: bytes, body: bytes) -> None:
+        self._db.execute("INSERT OR REPLACE INTO intent VALUES (?, ?)", (tap_id, body))
+
+    def drop_intent(self, tap_id: bytes) -> None:
+        self._db.execute("DELETE FROM intent WHERE tap_id = ?", (tap_id,))
+
+    def intents(self) -> list[tuple[bytes, bytes]]:
+        """Open intents: tap id and body."""
+        return self._pairs("SELECT tap_id, body FROM intent ORDER BY tap_id")
+
+    def put_evidence(self, digest: bytes, body: bytes) -> None:
+        """Keep a case (two signed taps) that holds a card, whatever becomes of replica.db."""
+        self._db.execute("INSERT OR IGNORE INTO evidence VALUES (?, ?)", (digest, body))
+
+    def evidence(self) -> list[tuple[bytes, bytes]]:
+        return self._pairs("SELECT digest, body FROM evidence ORDER BY digest")
+
+    def _pairs(self, sql: str) -> list[tuple[bytes, bytes]]:
+        found = []
+        for key, body in self._execute(sql):
+            assert isinstance(key, bytes) and isinstance(body, bytes)
+            found.append((key, body))
+        return found
+
+    def in_transaction(self, work: Callable[[], _Result]) -> _Result:
+        """Run `work` in one transaction; for handing to a thread."""
+        with self.transaction():
+            return work()

@@ -1,0 +1,98 @@
+"""A double-spend case: what anyone with the venue's root can check, and nothing else is needed (docs/spec/evidence.md).
+
+::
+
+    case = [1, root certificate, [[genesis, tap], [genesis, tap], ...]]      strict CBOR, ordered by entry id
+
+Each tap is a signed entry on its own; its log's genesis carries the certificate that binds the signing key. A case
+holds if every genesis is of this venue and signed, every tap is a signed TAP of that log by a device that may write it,
+all tap ids differ, and all of them consumed one record of one card while writing different ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mesh.core.certificate import DeviceCertificate, VenueRoot, parse_venue_root
+from mesh.core.chain import parse_genesis
+from mesh.core.codec import decode_array, encode
+from mesh.core.entry import LOG_ID_BYTES, Entry, decode_entry, entry_id, verify_signature
+from mesh.core.kinds import Kind
+from mesh.errors import PeerError
+from mesh.limits import BRANCHES_PER_LOG_MAX, CASE_BYTES_MAX
+from mesh.views.tap_rules import CountedTap, author_of, read_tap
+
+CASE_VERSION: Final = 1
+
+
+class NoCase(PeerError):
+    """The bytes prove nothing against a card."""
+
+
+@dataclass(frozen=True, slots=True)
+class Witnessed:
+    """One signed tap of a case, and the device that signed it."""
+
+    entry: Entry
+    device: DeviceCertificate
+    tap: CountedTap
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A card spent more than once from one record, with everything needed to show it."""
+
+    card: bytes
+    consumed: bytes
+    taps: tuple[Witnessed, ...]
+
+
+def make_case(root: VenueRoot, evidence: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Build and check a case from (genesis, tap) pairs of raw entries; raises a `PeerError` if it does not hold."""
+    ordered = sorted(evidence, key=lambda pair: entry_id(pair[1]))
+    data = encode([CASE_VERSION, root.der, [[genesis, tap] for genesis, tap in ordered]])
+    check_case(data, root)
+    return data
+
+
+def check_case(data: bytes, root: VenueRoot) -> Case:
+    """Check a case from the venue root alone, or raise a `PeerError` that says what does not hold."""
+    match decode_array(data, bytes_max=CASE_BYTES_MAX):
+        case [int(version), bytes(der), list(pairs)] if version is not True and version == CASE_VERSION:
+            pass
+        case _:
+            raise NoCase("a case is [1, root certificate, [[genesis, tap], ...]]")
+    if parse_venue_root(der).venue_id != root.venue_id:
+        raise NoCase("the case is of another venue")
+    if not 2 <= len(pairs) <= BRANCHES_PER_LOG_MAX:
+        raise NoCase("a case has at least two taps")
+    taps = tuple(_witnessed(pair, root) for pair in pairs)
+    first = taps[0].tap
+    if any(w.tap.card != first.card or w.tap.fact.consumed != first.fact.consumed for w in taps):
+        raise NoCase("the taps did not consume one record of one card")
+    if len({w.tap.fact.tap_id for w in taps}) < len(taps) or len({w.tap.fact.written for w in taps}) < len(taps):
+        raise NoCase("two of the taps are one tap")
+    ids = [w.entry.id for w in taps]
+    if ids != sorted(ids):
+        raise NoCase("the taps are not in order of their ids")
+    return Case(first.card, first.fact.consumed, taps)
+
+
+def _witnessed(pair: object, root: VenueRoot) -> Witnessed:
+    match pair:
+        case [bytes(genesis), bytes(data)]:
+            pass
+        case _:
+            raise NoCase("each tap of a case is [genesis, tap]")
+    author = parse_genesis(genesis, root).certificate
+    entry = decode_entry(data)
+    if entry.kind != Kind.TAP or entry.log_id != entry_id(genesis)[:LOG_ID_BYTES]:
+        raise NoCase("an entry of the case is not a tap of the log whose genesis is given")
+    verify_signature(genesis, author.log_key)
+    verify_signature(data, author.log_key)
+    tap = read_tap(entry.body, author_of(author), entry_id=entry.id, log=0, seq=entry.seq)
+    if not isinstance(tap, CountedTap):
+        raise NoCase(f"a tap of the case counts for nothing: {tap.value}")
+    return Witnessed(entry, author, tap)
