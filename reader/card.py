@@ -27,10 +27,12 @@ from typing import Final, TypeAlias
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
+from mesh.core.currency import Currency
 from mesh.core.kinds import Operation
 from mesh.errors import LocalError
 from mesh.limits import AMOUNT_MINOR_MAX, CARD_SEQ_MAX
 from mesh.ports import Signer
+from mesh.views.card_account import CREDITS
 from mesh.views.card_record import (
     NO_PARENT,
     RECORD_BYTES,
@@ -41,7 +43,6 @@ from mesh.views.card_record import (
     decode_record,
     record_hash,
 )
-from reader.money import amount_text
 
 KeysById: TypeAlias = Callable[[bytes], Sequence[bytes]]
 """From a 4-byte key id to the 32-byte log keys of enrolled devices that have it (two by chance, at most)."""
@@ -50,11 +51,6 @@ BLANK_SLOT: Final = bytes(SEALED_BYTES)
 BLANK_HASH: Final = bytes(32)
 """Stands for the record before the first one, where a hash is asked for."""
 FIRST_SEQ: Final = 1
-
-RAISES: Final = frozenset(
-    {Operation.ISSUE, Operation.TOP_UP, Operation.VOID, Operation.REFUND, Operation.REISSUE}
-)
-"""Operations that raise a balance; the others lower it."""
 
 
 class NotEnoughBalance(LocalError):
@@ -193,7 +189,7 @@ def next_record(
     card: bytes,
     event: bytes,
     reader: bytes,
-    currency: str,
+    currency: Currency,
 ) -> CardRecord:
     """The record after this operation, or :class:`NotEnoughBalance`, :class:`BalanceTooHigh`, :class:`CardWornOut`.
 
@@ -201,16 +197,16 @@ def next_record(
     """
     balance = current.balance if current else 0
     spent = current.offline_spent if current else 0
-    if operation in RAISES:
+    if operation in CREDITS:
         balance += amount_minor
     elif amount_minor > balance:
-        has, needs = amount_text(balance, currency), amount_text(amount_minor, currency)
+        has, needs = currency.format(balance), currency.format(amount_minor)
         raise NotEnoughBalance(f"not enough balance: has {has}, needs {needs}. Nothing was charged.")
     else:
         balance -= amount_minor
         spent += amount_minor
     if max(balance, spent) > AMOUNT_MINOR_MAX:
-        most = amount_text(AMOUNT_MINOR_MAX, currency)
+        most = currency.format(AMOUNT_MINOR_MAX)
         raise BalanceTooHigh(f"a wristband holds and spends at most {most}. Nothing was charged.")
     if current is not None and current.seq >= CARD_SEQ_MAX:
         raise CardWornOut("this wristband has been written as often as it can be: replace it. Nothing was charged.")

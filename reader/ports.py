@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from mesh.core.currency import Currency
 from mesh.core.kinds import Kind, Role
 from mesh.ports import Signer
 from mesh.views.cards import CardStanding
@@ -25,8 +26,7 @@ class VenueTerms:
     """4 bytes, in every card record."""
     card_id_key: bytes
     """16 bytes; turns chip serial numbers into card ids."""
-    currency: str
-    """ISO 4217, three letters."""
+    currency: Currency
     per_tap_cap_minor: int
     document: bytes
     """SHA-256 over the sorted heads of the document, 32 bytes."""

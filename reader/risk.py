@@ -14,11 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from mesh.core.currency import Currency
 from mesh.core.kinds import Operation, Role
+from mesh.errors import LocalError
+from mesh.views.card_account import CREDITS
 from mesh.views.card_record import CardRecord
 from mesh.views.cards import CardStanding, CardStatus, TapRef
+from mesh.views.tap_rules import ROLE_FOR
 from reader.card import (
-    RAISES,
     BalanceTooHigh,
     Blank,
     CardView,
@@ -29,7 +32,6 @@ from reader.card import (
     Unreadable,
     next_record,
 )
-from reader.money import amount_text
 from reader.ports import VenueTerms
 
 
@@ -118,9 +120,11 @@ def objection(presented: Presented, terms: VenueTerms, name_of: Callable[[bytes]
 
 
 def _role(order: Order, device: Device) -> Refusal | None:
-    needed = Role.TILL if order.operation in RAISES or order.operation is Operation.PAYOUT else Role.READER
+    needed = ROLE_FOR.get(order.operation)
     if needed in device.roles:
         return None
+    if needed is None:
+        raise LocalError(f"a {_verb(order.operation)} is not counted by this version: nobody may write one")
     return Refusal(
         Decline.NOT_THIS_DEVICES_ROLE,
         f"This device is not enrolled as a {needed.value}, so its {_verb(order.operation)} would not count. "
@@ -207,7 +211,7 @@ def _held(standing: CardStanding, terms: VenueTerms, name_of: Callable[[bytes], 
     both = " and ".join(tap_text(tap, terms.currency, name_of) for tap in taps)
     return Refusal(
         Decline.HELD,
-        f"This wristband is held: one state of it was spent twice, {both}; {amount_text(at_risk, terms.currency)} at "
+        f"This wristband is held: one state of it was spent twice, {both}; {terms.currency.format(at_risk)} at "
         "risk. Do not serve. " + NOT_CHARGED,
         GO_TO_TILL,
         taps,
@@ -217,10 +221,10 @@ def _held(standing: CardStanding, terms: VenueTerms, name_of: Callable[[bytes], 
 def _cap(order: Order, terms: VenueTerms) -> Refusal | None:
     if order.operation is not Operation.SALE or order.amount_minor <= terms.per_tap_cap_minor:
         return None
-    cap = amount_text(terms.per_tap_cap_minor, terms.currency)
+    cap = terms.currency.format(terms.per_tap_cap_minor)
     return Refusal(
         Decline.OVER_CAP,
-        f"One tap takes at most {cap}, this order is {amount_text(order.amount_minor, terms.currency)}: ring it up "
+        f"One tap takes at most {cap}, this order is {terms.currency.format(order.amount_minor)}: ring it up "
         "in parts. " + NOT_CHARGED,
         f"One tap takes at most {cap}.",
     )
@@ -228,7 +232,7 @@ def _cap(order: Order, terms: VenueTerms) -> Refusal | None:
 
 def _amount(order: Order, presented: Presented, terms: VenueTerms, device: Device) -> CardRecord | Refusal:
     current = presented.view.record if isinstance(presented.view, Shown) else None
-    if current is None and order.operation not in RAISES:
+    if current is None and order.operation not in CREDITS:
         return Refusal(
             Decline.NO_BALANCE_YET,
             "There is nothing on this wristband yet: it must be topped up first. " + NOT_CHARGED,
@@ -252,9 +256,9 @@ def _amount(order: Order, presented: Presented, terms: VenueTerms, device: Devic
         return Refusal(Decline.WORN_OUT, _sentence(error), GO_TO_TILL)
 
 
-def tap_text(tap: TapRef, currency: str, name_of: Callable[[bytes], str]) -> str:
+def tap_text(tap: TapRef, currency: Currency, name_of: Callable[[bytes], str]) -> str:
     """One signed tap as people name it: amount, device, and where to find it in that device's log."""
-    return f"{amount_text(tap.amount_minor, currency)} at {name_of(tap.log_id)} (entry {tap.seq})"
+    return f"{currency.format(tap.amount_minor)} at {name_of(tap.log_id)} (entry {tap.seq})"
 
 
 def _verb(operation: Operation) -> str:
