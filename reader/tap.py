@@ -185,7 +185,7 @@ def _step(machine: Machine, event: Event, around: Around) -> Step:
             return replace(machine, phase=ReadingBack(intent, began)), (ReadBack(slot),)
         case ReadingBack(intent=intent, began_us=began), SlotRead(data=data) if data == intent.written:
             return _commit(machine, intent, began, None)
-        case (Writing(intent=intent) | ReadingBack(intent=intent)), (CardLost() | SlotRead()):
+        case ((Writing(intent=intent) | ReadingBack(intent=intent)), (CardLost() | SlotRead())):
             return replace(machine, phase=Unfinished(intent)), (Show(_amber(Notice.HOLD_AGAIN, intent)),)
         case Committing(), CommitDurable():
             return _committed(machine, machine.phase, around)

@@ -103,14 +103,5 @@ class Unfinished:
 
 
 Phase: TypeAlias = (
-    Idle
-    | Armed
-    | IntentPending
-    | Writing
-    | ReadingBack
-    | Committing
-    | Acknowledging
-    | Aborting
-    | Asking
-    | Unfinished
+    Idle | Armed | IntentPending | Writing | ReadingBack | Committing | Acknowledging | Aborting | Asking | Unfinished
 )

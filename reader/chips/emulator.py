@@ -182,9 +182,7 @@ class Emulator:
         try:
             while not self._stopped:
                 target = self._frontend.listen(
-                    nfc.clf.LocalTarget(
-                        "106A", sens_res=SENS_RES, sdd_res=bytearray(self._image.uid), sel_res=SEL_RES
-                    ),
+                    nfc.clf.LocalTarget("106A", sens_res=SENS_RES, sdd_res=bytearray(self._image.uid), sel_res=SEL_RES),
                     timeout=LISTEN_S,
                 )
                 if target is not None and target.tt4_cmd is not None:

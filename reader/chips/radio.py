@@ -44,6 +44,8 @@ class Found:
     uid: bytes
     target: Any
     """nfcpy's description of it."""
+    began_us: int
+    """Monotonic microseconds when the poll that it answered was sent: the beginning of its tap."""
 
 
 class Radio:
@@ -60,6 +62,7 @@ class Radio:
                 self._frontend.device.mute()
                 time.sleep(FIELD_OFF_S)
                 self._field_used = False
+            began_us = time.monotonic_ns() // 1000
             target = self._frontend.sense(nfc.clf.RemoteTarget("106A"))
         except nfc.clf.CommunicationError:
             return None
@@ -68,7 +71,7 @@ class Radio:
         if target is None or not target.sel_res or not target.sel_res[0] & ISO_DEP_BIT:
             return None
         self._field_used = True
-        return Found(bytes(target.sdd_res), target)
+        return Found(bytes(target.sdd_res), target, began_us)
 
     def activate(self, found: Found) -> IsoDepChip:
         """Open ISO-DEP on the chip of the last poll, or raise :class:`ChipLost`."""
@@ -80,9 +83,7 @@ class Radio:
         except OSError as error:
             raise NoReaderDevice(_gone(error)) from error
         frame_bytes, wait_s = _parameters(bytes(answer or b""))
-        link = nfc.tag.tt4.IsoDepInitiator(
-            self._frontend, min(frame_bytes, self._frontend.max_send_data_size), wait_s
-        )
+        link = nfc.tag.tt4.IsoDepInitiator(self._frontend, min(frame_bytes, self._frontend.max_send_data_size), wait_s)
         link.n_retry_ack = link.n_retry_nak = RETRIES_MAX
         return IsoDepChip(found.uid, lambda command: _transceive(link, command))
 
