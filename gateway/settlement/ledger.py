@@ -12,8 +12,8 @@ Lines are double entry: a positive amount is a debit, a negative one a credit, a
 | debits beyond credits, entries of the chain missing | suspense | card liability: unknown is no accusation |
 
 Which taps count is decided by the same code as on every reader: `mesh.views.tap_rules` and `mesh.views.card_account`.
-A tap that its device aborted books nothing. The books of a card are made anew whenever anything about it arrives, so the
-order of arrival cannot matter.
+A tap that its device aborted books nothing. The books of a card are made anew whenever anything about it arrives, so
+the order of arrival cannot matter.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Account(IntEnum):
 
 
 Lines: TypeAlias = dict[tuple[bytes, Account], int]
-"""(posting(16), account) -> amount in the currency's minor unit. A posting is named by its entry id's first 16 bytes."""
+"""(posting(16), account) -> amount in the currency's minor unit. A posting is named by 16 bytes of an entry id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def _contested_money(
 
 
 def _undoes(abort: Abort, fact: TapFact, logs: Mapping[int, LogStanding]) -> bool:
-    """Whether an abort is by the tap's own device and later: in the same log, or in one whose genesis knew of the tap."""
+    """Whether an abort is by the tap's own device and later: same log, or one whose genesis knew of the tap."""
     log, tap_log = logs[abort.log], logs[fact.log]
     if log.author.key_id != tap_log.author.key_id or log.is_contested(abort.seq):
         return False

@@ -56,7 +56,7 @@ class Receipt:
     count: int
     """Entries of this log that are stored, all branches: `head_seq + 1`, or more if the log is forked."""
     sum_minor: int
-    """Signed sales less signed voids along the chain, before the ledger judges them; for the log's author to compare."""
+    """Signed sales less signed voids along the chain, before the ledger judges them: for its author to compare."""
     verified_up_to: int
     """Signatures of the entries below this seq have been checked, each one; those that failed are set aside."""
     set_aside_count: int
@@ -150,7 +150,9 @@ def verify_receipt(data: bytes, root: VenueRoot) -> VerifiedReceipt:
     try:
         nacl.bindings.crypto_sign_open(message, signer.log_key)
     except nacl.exceptions.BadSignatureError as error:
-        raise BadReceiptSignature(f"the receipt is not signed by {signer.name!r}, whose certificate it shows") from error
+        raise BadReceiptSignature(
+            f"the receipt is not signed by {signer.name!r}, whose certificate it shows"
+        ) from error
     return VerifiedReceipt(receipt, signer, data)
 
 

@@ -1,0 +1,159 @@
+"""The settlement service's SQLite file: how it is opened so that a commit that returned is on the disk.
+
+WAL with ``synchronous=FULL`` and ``psow=0`` (4 KiB flash sectors tear neighbours); the answer of ``journal_mode`` is
+read; the WAL is written out and truncated at every opening, because after a failed commit SQLite may show rows that
+were never synced. Any error of a transaction is a :class:`StorageError`: the process ends.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import apsw
+
+from mesh.core.receipt import STORE_EPOCH_BYTES
+from mesh.errors import LocalError, StorageError
+
+DATABASE_FILE: Final = "settlement.db"
+APPLICATION_ID: Final = 0x74617073  # "taps"
+SCHEMA_VERSION: Final = 1
+BUSY_MS: Final = 5_000
+WAL_PAGES_MAX: Final = 4096
+"""Pages in the WAL before a checkpoint: 16 MiB."""
+
+_SCHEMA: Final = """
+CREATE TABLE store (epoch BLOB NOT NULL, venue_id BLOB NOT NULL);
+CREATE TABLE log (
+    number INTEGER PRIMARY KEY, log_id BLOB NOT NULL UNIQUE, genesis BLOB NOT NULL, contested_from INTEGER,
+    entries INTEGER NOT NULL, changed INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX log_changed ON log (changed);
+CREATE TABLE head (
+    log INTEGER NOT NULL, branch INTEGER NOT NULL, seq INTEGER NOT NULL, id BLOB NOT NULL, sum_minor INTEGER NOT NULL,
+    verified INTEGER NOT NULL, PRIMARY KEY (log, branch)
+) WITHOUT ROWID;
+CREATE TABLE entry (
+    log INTEGER NOT NULL, seq INTEGER NOT NULL, id BLOB NOT NULL, data BLOB NOT NULL, PRIMARY KEY (log, seq, id)
+) WITHOUT ROWID;
+CREATE TABLE tap (
+    card BLOB NOT NULL, entry_id BLOB NOT NULL, consumed BLOB NOT NULL, written BLOB NOT NULL, tap_id BLOB NOT NULL,
+    log INTEGER NOT NULL, seq INTEGER NOT NULL, amount_minor INTEGER NOT NULL, operation INTEGER NOT NULL,
+    PRIMARY KEY (card, entry_id)
+) WITHOUT ROWID;
+CREATE INDEX tap_by_id ON tap (tap_id);
+CREATE TABLE abort (
+    tap_id BLOB NOT NULL, log INTEGER NOT NULL, seq INTEGER NOT NULL, id BLOB NOT NULL,
+    PRIMARY KEY (tap_id, log, seq, id)
+) WITHOUT ROWID;
+CREATE TABLE line (
+    card BLOB NOT NULL, posting BLOB NOT NULL, account INTEGER NOT NULL, amount_minor INTEGER NOT NULL,
+    PRIMARY KEY (card, posting, account)
+) WITHOUT ROWID;
+CREATE TABLE conflict (
+    card BLOB NOT NULL, consumed BLOB NOT NULL, at_risk_minor INTEGER NOT NULL, taps BLOB NOT NULL,
+    PRIMARY KEY (card, consumed)
+) WITHOUT ROWID;
+CREATE TABLE set_aside (
+    log INTEGER NOT NULL, seq INTEGER NOT NULL, id BLOB NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (log, seq, id, reason)
+) WITHOUT ROWID;
+"""
+
+
+class LedgerDamaged(StorageError):
+    """The file is not a ledger of ours, or its contents do not hold together."""
+
+
+class WrongVenue(LocalError):
+    """The ledger in this directory belongs to another venue."""
+
+
+def open_database(path: Path, venue_id: bytes, *, vfs: str | None = None, new_epoch: bool = False) -> apsw.Connection:
+    """Open or create the ledger for writing.
+
+    `new_epoch` starts another life of the database, as is due after a backup was restored: gateways then compare
+    everything again. Raises :class:`LedgerDamaged`, :class:`WrongVenue` or :class:`StorageError`.
+    """
+    flags = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    try:
+        db = _connect(path, flags, vfs)
+        _prepare(db, path)
+        if _is_empty(db):
+            with transaction(db):
+                db.execute(_SCHEMA)
+                db.execute("INSERT INTO store VALUES (?, ?)", (secrets.token_bytes(STORE_EPOCH_BYTES), venue_id))
+                db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        _require_ours(db, path, venue_id)
+        if new_epoch:
+            with transaction(db):
+                db.execute("UPDATE store SET epoch = ?", (secrets.token_bytes(STORE_EPOCH_BYTES),))
+    except apsw.Error as error:
+        raise LedgerDamaged(f"{path} cannot be opened as a ledger ({error}); it was left as it is") from error
+    return db
+
+
+def open_read_only(path: Path, venue_id: bytes) -> apsw.Connection:
+    """Open a ledger to look at it, also while the service runs."""
+    if not path.exists():
+        raise LocalError(f"there is no ledger at {path}: no settlement service has run there")
+    try:
+        db = _connect(path, apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READONLY, None)
+        _require_ours(db, path, venue_id)
+    except apsw.Error as error:
+        raise LedgerDamaged(f"{path} cannot be read as a ledger ({error}); it was left as it is") from error
+    return db
+
+
+@contextmanager
+def transaction(db: apsw.Connection) -> Iterator[None]:
+    """Everything inside is durable together when this returns, or :class:`StorageError`: end the process."""
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        yield
+        db.execute("COMMIT")
+    except apsw.Error as error:
+        raise StorageError(
+            f"the ledger could not be written ({error}). Nothing was acknowledged, and the gateways still hold every "
+            f"sale: check disk and space, then start the service again"
+        ) from error
+
+
+def select(db: apsw.Connection, query: str, values: tuple[apsw.SQLiteValue, ...] = ()) -> list[tuple[Any, ...]]:
+    """All rows of a query. What their columns hold is said by the schema above."""
+    return db.execute(query, values).fetchall()
+
+
+def _connect(path: Path, flags: int, vfs: str | None) -> apsw.Connection:
+    db = apsw.Connection(f"file:{quote(str(path))}?psow=0", flags=flags, vfs=vfs)
+    db.set_busy_timeout(BUSY_MS)
+    return db
+
+
+def _prepare(db: apsw.Connection, path: Path) -> None:
+    mode = select(db, "PRAGMA journal_mode=wal")
+    if mode != [("wal",)]:
+        raise StorageError(f"{path}: this file system does not allow a write-ahead log ({mode[0][0]})")
+    db.execute("PRAGMA synchronous=FULL")
+    db.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES_MAX}")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _is_empty(db: apsw.Connection) -> bool:
+    return select(db, "SELECT count(*) FROM sqlite_schema") == [(0,)]
+
+
+def _require_ours(db: apsw.Connection, path: Path, venue_id: bytes) -> None:
+    application = select(db, "PRAGMA application_id")
+    version = select(db, "PRAGMA user_version")
+    if application != [(APPLICATION_ID,)]:
+        raise LedgerDamaged(f"{path} is not a ledger of this program; it was left as it is")
+    if version != [(SCHEMA_VERSION,)]:
+        raise LedgerDamaged(f"{path} has version {version[0][0]}, this program reads {SCHEMA_VERSION}; left as it is")
+    if select(db, "SELECT venue_id FROM store") != [(venue_id,)]:
+        raise WrongVenue(f"{path} is the ledger of another venue; nothing was changed. Give another directory")
