@@ -104,10 +104,10 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """Send pieces of a log on a link: a plan, then runs up to the end of the last segment.
+    """Send pieces of a log on a link: runs up to the end of the last segment.
 
-    Start after the highest position of `locator` that lies on the segments, and report it as :class:`Located`;
-    without a locator (own entries that are pushed) start at the first segment, without a plan.
+    Own entries that are `pushed` start at the first segment. An answer to a want starts after the first position of
+    `locator` that lies on the segments, reports it as :class:`Located`, and begins with a plan.
     """
 
     link: int
@@ -115,6 +115,7 @@ class Serve:
     segments: tuple[Segment, ...]
     locator: tuple[Position, ...]
     lane: int
+    pushed: bool
 
 
 @dataclass(frozen=True, slots=True)

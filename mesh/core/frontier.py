@@ -265,7 +265,12 @@ class Frontier:
             return None
         for island in log.branches.values():
             at = island.from_seq - run.first_seq
-            if island is not branch and not island.attached and 0 < at < len(run.ids) and run.ids[at] == island.tips[0].id:
+            if (
+                island is not branch
+                and not island.attached
+                and 0 < at < len(run.ids)
+                and run.ids[at] == island.tips[0].id
+            ):
                 return island
         return None
 
@@ -301,7 +306,9 @@ class Frontier:
         number = max(log.branches, default=-1) + 1
         head = Position(run.last_seq, run.tip_id)
         tips = [Position(run.first_seq, run.ids[0])] if len(run.ids) > 1 else []
-        branch = Branch(number, run.first_seq, run.prev, head, None if parent is None else parent.number, attached, tips)
+        branch = Branch(
+            number, run.first_seq, run.prev, head, None if parent is None else parent.number, attached, tips
+        )
         branch.tips.append(head)
         log.branches[number] = branch
         self._changed(run.log_id)

@@ -129,9 +129,7 @@ class Bye:
     reason: str
 
 
-Message: TypeAlias = (
-    Hello | Buckets | FrontierPart | Want | Plan | RunMessage | Missing | Announce | Digest | Bye
-)
+Message: TypeAlias = Hello | Buckets | FrontierPart | Want | Plan | RunMessage | Missing | Announce | Digest | Bye
 
 BYE_CHARS_MAX: Final = 200
 

@@ -312,7 +312,7 @@ class Node:
         first = branch.from_seq if not branch.attached else 0
         segments = tuple(log.path(branch, first, branch.head.seq))
         link.has[want.log_id] = branch.head
-        effects.append(Serve(number, want.log_id, segments, want.locator, int(log.genesis.lane)))
+        effects.append(Serve(number, want.log_id, segments, want.locator, int(log.genesis.lane), pushed=False))
 
     @staticmethod
     def _branch_for(log: LogState, target: Position) -> Branch | None:
@@ -408,9 +408,7 @@ class Node:
         self, log: LogState, branch: Branch, run: Run, now: float, effects: list[Effect], *, verified: bool = False
     ) -> None:
         own = log.log_id in self._own
-        effects.append(
-            Accepted(run, branch.number, log.genesis, own, branch.attached, branch.parent, verified or own)
-        )
+        effects.append(Accepted(run, branch.number, log.genesis, own, branch.attached, branch.parent, verified or own))
         if log.genesis.lane is Lane.CONTROL:
             self._read_control(run, effects)
         for link in self._links.values():
@@ -507,7 +505,7 @@ class Node:
                 link.has[log_id] = branch.head
                 link.news.pop(log_id, None)
                 segments = (Segment(branch.number, run.first_seq, run.last_seq),)
-                effects.append(Serve(number, log_id, segments, (), int(log.genesis.lane)))
+                effects.append(Serve(number, log_id, segments, (), int(log.genesis.lane), pushed=True))
 
     def _ask(self, now: float, effects: list[Effect]) -> None:
         for ask in self._wants.next(now):

@@ -122,7 +122,9 @@ class Session:
             raise OutOfTurn(f"a {type(message).__name__} is not allowed while the link is {self.state.name}")
         if isinstance(message, Hello):
             if message.version != WIRE_VERSION:
-                raise WrongVersion(f"the peer speaks version {message.version} of the protocol, we speak {WIRE_VERSION}")
+                raise WrongVersion(
+                    f"the peer speaks version {message.version} of the protocol, we speak {WIRE_VERSION}"
+                )
             if message.venue_id != self._venue_id:
                 raise WrongVenue("the peer belongs to another venue (or to last year's)")
         self.state = following

@@ -60,6 +60,23 @@ class OwnLogs:
         """One durable transaction without an entry: an intent, a piece of evidence."""
         await trio.to_thread.run_sync(self.store.in_transaction, lambda: work(self.store), limiter=self._limiter)
 
+    async def open(self, lane: Lane) -> tuple[bytes, Run | None]:
+        """The log id of a lane, and its genesis as a run if that was written just now.
+
+        For bodies that must name the log they are in (an Automerge change's actor id) before they can be appended.
+        """
+        return await trio.to_thread.run_sync(self._open_lane, lane, limiter=self._limiter)
+
+    def _open_lane(self, lane: Lane) -> tuple[bytes, Run | None]:
+        current = self._lanes.get(lane)
+        if current is not None:
+            return current.log_id, None
+        genesis = self._genesis(lane)
+        identifier = entry_id(genesis)
+        run = check_run(identifier[:LOG_ID_BYTES], [genesis])
+        self._commit(lane, run, None)
+        return run.log_id, run
+
     def _append(self, lane: Lane, kind: Kind, body: bytes, also: Callable[[RunStore], None] | None) -> Appended:
         entries: list[bytes] = []
         current = self._lanes.get(lane)
@@ -68,20 +85,21 @@ class OwnLogs:
             entries.append(genesis)
             identifier = entry_id(genesis)
             current = _Open(identifier[:LOG_ID_BYTES], Position(0, identifier))
-        entry = self._sign(current.log_id, current.head.seq + 1, current.head.id, kind, body)
-        entries.append(entry)
+        entries.append(self._sign(current.log_id, current.head.seq + 1, current.head.id, kind, body))
         run = check_run(current.log_id, entries)
+        self._commit(lane, run, also)
+        return Appended(run.log_id, run.last_seq, run.tip_id, run)
+
+    def _commit(self, lane: Lane, run: Run, also: Callable[[RunStore], None] | None) -> None:
         with self.store.transaction():
             if run.first_seq == 0:
-                self.store.add_log(current.log_id, entries[0])
-                self.store.add_branch(current.log_id, 0, 0, NO_PREV, parent=None, attached=True)
+                self.store.add_log(run.log_id, run.entries[0])
+                self.store.add_branch(run.log_id, 0, 0, NO_PREV, parent=None, attached=True)
             self.store.append_run(run, 0, verified=True)
             if also is not None:
                 also(self.store)
         # Only a commit that returned moves the head: a failed one ends the process before a seq could be used twice.
-        current.head = Position(run.last_seq, run.tip_id)
-        self._lanes[lane] = current
-        return Appended(current.log_id, run.last_seq, run.tip_id, run)
+        self._lanes[lane] = _Open(run.log_id, Position(run.last_seq, run.tip_id))
 
     def _genesis(self, lane: Lane) -> bytes:
         heads = self.known_heads + [KnownHead(log.log_id, log.head.seq, log.head.id) for log in self._lanes.values()]

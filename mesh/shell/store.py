@@ -222,7 +222,9 @@ class RunStore:
         return found
 
     def _branches(self, log: int) -> Iterator[Branch]:
-        rows = list(self._db.execute("SELECT number, from_seq, prev, parent, attached FROM branch WHERE log = ?", (log,)))
+        rows = list(
+            self._db.execute("SELECT number, from_seq, prev, parent, attached FROM branch WHERE log = ?", (log,))
+        )
         for number, from_seq, prev, parent, attached in rows:
             sql = "SELECT last_seq, tip FROM run WHERE log = ? AND branch = ? ORDER BY first_seq"
             tips = [Position(seq, tip) for seq, tip in self._db.execute(sql, (log, number))]
@@ -233,7 +235,9 @@ class RunStore:
             yield Branch(number, from_seq, prev, head, parent, bool(attached), tips)
 
     def _first_id(self, log: int, branch: int) -> bytes | None:
-        sql = "SELECT last_seq - first_seq + 1, entries FROM run WHERE log = ? AND branch = ? ORDER BY first_seq LIMIT 1"
+        sql = (
+            "SELECT last_seq - first_seq + 1, entries FROM run WHERE log = ? AND branch = ? ORDER BY first_seq LIMIT 1"
+        )
         row = self._db.execute(sql, (log, branch)).fetchone()
         return None if row is None else entry_id(split_run(row[0], row[1])[0])
 
@@ -268,7 +272,9 @@ class RunStore:
         while segment.first_seq <= segment.last_seq:
             piece = self.read_piece(log_id, segment)
             if piece is None:
-                raise StoreDamaged(f"{self.path}: log {log_id.hex()} lacks seq {segment.first_seq}, which it should hold")
+                raise StoreDamaged(
+                    f"{self.path}: log {log_id.hex()} lacks seq {segment.first_seq}, which it should hold"
+                )
             entries += split_run(piece.count, piece.blob)
             segment = Segment(segment.branch, piece.next_seq, segment.last_seq)
         return entries
@@ -303,14 +309,21 @@ class RunStore:
             assert isinstance(count, int) and isinstance(blob, bytes)
             yield split_run(count, blob)
 
-    def unverified(self, limit: int) -> list[tuple[int, bytes, list[bytes]]]:
-        """Up to `limit` runs whose signatures were not all checked yet: number, log id, entries."""
+    def unverified_entries(self) -> int:
+        """How many entries lie in runs whose signatures were not all checked yet."""
+        (row,) = self._execute("SELECT coalesce(sum(last_seq - first_seq + 1), 0) FROM run WHERE verified = 0")
+        (count,) = row
+        assert isinstance(count, int)
+        return count
+
+    def unverified(self, after: int, limit: int) -> list[tuple[int, bytes, list[bytes]]]:
+        """Up to `limit` runs past number `after` whose signatures were not all checked: number, log id, entries."""
         sql = (
             "SELECT run.number, log_id, last_seq - first_seq + 1, entries FROM run JOIN log ON log.number = run.log "
-            "WHERE verified = 0 ORDER BY run.number LIMIT ?"
+            "WHERE verified = 0 AND run.number > ? ORDER BY run.number LIMIT ?"
         )
         found = []
-        for number, log_id, count, blob in self._execute(sql, (limit,)):
+        for number, log_id, count, blob in self._execute(sql, (after, limit)):
             assert isinstance(number, int) and isinstance(log_id, bytes)
             assert isinstance(count, int) and isinstance(blob, bytes)
             found.append((number, log_id, split_run(count, blob)))

@@ -22,6 +22,7 @@ from mesh.core.entry import LOG_ID_BYTES, Entry, decode_entry, entry_id, verify_
 from mesh.core.kinds import Kind
 from mesh.errors import PeerError
 from mesh.limits import BRANCHES_PER_LOG_MAX, CASE_BYTES_MAX
+from mesh.views.tap_entry import decode_tap
 from mesh.views.tap_rules import CountedTap, author_of, read_tap
 
 CASE_VERSION: Final = 1
@@ -96,3 +97,12 @@ def _witnessed(pair: object, root: VenueRoot) -> Witnessed:
     if not isinstance(tap, CountedTap):
         raise NoCase(f"a tap of the case counts for nothing: {tap.value}")
     return Witnessed(entry, author, tap)
+
+
+def is_tap(data: bytes, tap_id: bytes) -> bool:
+    """Whether a raw entry is the tap with this id; for finding the right one where a log forked."""
+    try:
+        entry = decode_entry(data)
+        return entry.kind == Kind.TAP and decode_tap(entry.body).tap_id == tap_id
+    except PeerError:
+        return False

@@ -1,0 +1,385 @@
+"""One device, opened: its keys, its two stores, the node, and the views, kept in step.
+
+:func:`open_device` is what every program of ours starts with: reader, courier, gateway, manager and the tools. It loads
+and checks what is on the disk, folds the views again, and carries out the effects of the pure node. Links are the
+business of :mod:`mesh.shell.network`; a device without any works the same, only alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol, TypeAlias, TypeVar
+
+import trio
+
+from mesh.core.certificate import DeviceCertificate, VenueRoot
+from mesh.core.chain import Genesis, Run
+from mesh.core.entry import verify_signature
+from mesh.core.events import (
+    Accepted,
+    AppendProof,
+    Attached,
+    Close,
+    Compared,
+    Contested,
+    Effect,
+    Event,
+    Note,
+    OwnAppended,
+    PeerPlan,
+    ReadBack,
+    Relabel,
+    Send,
+    Serve,
+    SignatureFailed,
+    Tick,
+)
+from mesh.core.frontier import Segment, entry_count
+from mesh.core.kinds import Kind, Lane, Role
+from mesh.core.node import Node
+from mesh.errors import PeerError
+from mesh.shell.keys import Identity, load_identity
+from mesh.shell.loading import load
+from mesh.shell.lock import exclusive
+from mesh.shell.own_logs import Appended, OwnLogs
+from mesh.shell.replica import Replica
+from mesh.shell.store import Durability, RunStore
+from mesh.shell.verifier import Verifier
+from mesh.views.cards import CardsView, Conflict
+from mesh.views.devices import DevicesView
+from mesh.views.evidence import is_tap, make_case
+from mesh.views.venue_document import VenueDocumentView
+
+OWN_FILE: Final = "own.db"
+REPLICA_FILE: Final = "replica.db"
+TICK_S: Final = 0.25
+_Result = TypeVar("_Result")
+
+
+class LinkPort(Protocol):
+    """What carries a node's bytes: implemented by the network, absent in a device that is alone."""
+
+    def send(self, link: int, data: bytes) -> None: ...
+
+    def serve(self, effect: Serve) -> None: ...
+
+    def close(self, link: int, reason: str, *, blame_peer: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictSurfaced:
+    """A double spend became visible here; `case` is its proof, checkable with the venue root alone."""
+
+    conflict: Conflict
+    case: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ForkSurfaced:
+    """A log is contested from `from_seq` on: its key signed two entries at one seq, or an entry with a bad signature."""
+
+    log_id: bytes
+    from_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A peer is about to send this much of one log."""
+
+    log_id: bytes
+    entries: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something for whoever looks after this device."""
+
+    text: str
+
+
+Notice: TypeAlias = ConflictSurfaced | ForkSurfaced | Planned | Noted
+
+
+class Device:
+    """See the module's docstring; made by :func:`open_device` only."""
+
+    def __init__(self, identity: Identity, own: RunStore, own_reader: RunStore, replica: Replica, zone: str) -> None:
+        self.identity = identity
+        self.cards = CardsView()
+        self.venue = VenueDocumentView()
+        self.devices = DevicesView(identity.root)
+        self.node = Node(identity.certificate, identity.root, zone)
+        self.replica = replica
+        self.verifier = Verifier(replica, self._log_key, lambda log_id, seq: self.post(SignatureFailed(log_id, seq)))
+        self.links: LinkPort | None = None
+        self.own_logs: set[bytes] = set()
+        self._own_reader = own_reader
+        self._own_limiter = trio.CapacityLimiter(1)
+        self._logs = OwnLogs(identity, own, [])
+        self._append_lock = trio.Lock()
+        self._subscribers: list[trio.MemorySendChannel[Notice]] = []
+        self._nursery: trio.Nursery | None = None
+        self._woken = trio.Event()
+
+    # -- What programs use -----------------------------------------------------------------------------------------
+
+    @property
+    def certificate(self) -> DeviceCertificate:
+        return self.identity.certificate
+
+    @property
+    def root(self) -> VenueRoot:
+        return self.identity.root
+
+    async def append(
+        self, lane: Lane, kind: Kind, body: bytes, *, also: Callable[[RunStore], None] | None = None
+    ) -> Appended:
+        """Sign and store an entry of this device; returns after the fsync, when it is also visible to peers.
+
+        `also` writes to own.db in the same transaction, for what must become durable together with the entry.
+        """
+        async with self._append_lock:
+            appended = await self._logs.append(lane, kind, body, also=also)
+            self.own_logs.add(appended.log_id)
+            self.post(OwnAppended(appended.run))
+        return appended
+
+    async def open_lane(self, lane: Lane) -> bytes:
+        """The id of this process's log in a lane, for bodies that must name it."""
+        async with self._append_lock:
+            log_id, run = await self._logs.open(lane)
+            if run is not None:
+                self.own_logs.add(log_id)
+                self.post(OwnAppended(run))
+        return log_id
+
+    async def write_own(self, work: Callable[[RunStore], None]) -> None:
+        """One durable transaction in own.db without an entry: an intent stored or dropped."""
+        await self._logs.write(work)
+
+    async def read_own(self, work: Callable[[RunStore], list[tuple[bytes, bytes]]]) -> list[tuple[bytes, bytes]]:
+        """Read something else than runs from own.db."""
+        return await trio.to_thread.run_sync(work, self._own_reader, limiter=self._own_limiter)
+
+    async def read_store(self, log_id: bytes, work: Callable[[RunStore], _Result]) -> _Result:
+        """Run `work` in a thread on the store that holds the log; never on the connection that a tap writes to."""
+        if log_id in self.own_logs:
+            return await trio.to_thread.run_sync(work, self._own_reader, limiter=self._own_limiter)
+        return await self.replica.read(work)
+
+    async def read_entries(self, log_id: bytes, segments: Sequence[Segment]) -> list[bytes]:
+        """The raw entries of consecutive segments of one log."""
+
+        def work(store: RunStore) -> list[bytes]:
+            return [entry for segment in segments for entry in store.read_entries(log_id, segment)]
+
+        return await self.read_store(log_id, work)
+
+    async def read_entry(self, log_id: bytes, seq: int) -> list[bytes]:
+        """Every entry held at one seq of a log: one, or several where the log forked."""
+        log = self.node.frontier.logs[log_id]
+        holding = [b for b in log.branches.values() if b.from_seq <= seq <= b.head.seq]
+        pieces = [await self.read_entries(log_id, [Segment(b.number, seq, seq)]) for b in holding]
+        return [entry for piece in pieces for entry in piece]
+
+    def subscribe(self) -> trio.MemoryReceiveChannel[Notice]:
+        """Everything that surfaces from now on. Notices are few (conflicts, forks), so the queue has no bound."""
+        send, receive = trio.open_memory_channel[Notice](math.inf)
+        self._subscribers.append(send)
+        return receive
+
+    def post(self, event: Event) -> None:
+        """Feed the node one event and carry out its effects; returns without waiting for any disk or link."""
+        for effect in self.node.handle(event, trio.current_time()):
+            self._carry_out(effect)
+        self._woken.set()
+
+    @property
+    def entries_held(self) -> int:
+        """Entries in all logs, forks and islands included."""
+        return entry_count(self.node.frontier.logs.values())
+
+    # -- Effects ---------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Send(link, data):
+                if self.links is not None:
+                    self.links.send(link, data)
+            case Serve():
+                if self.links is not None:
+                    self.links.serve(effect)
+            case Close(link, reason, blame_peer):
+                if self.links is not None:
+                    self.links.close(link, reason, blame_peer=blame_peer)
+            case Accepted():
+                self._accepted(effect)
+            case Relabel(log_id, branch, into):
+                self.replica.put(lambda store: store.relabel(log_id, branch, into), 0)
+            case Attached(log_id, branch, parent):
+                self.replica.put(lambda store: store.attach(log_id, branch, parent), 0)
+            case ReadBack():
+                self._spawn(self._read_back, effect)
+            case AppendProof(_, body):
+                self._spawn(self.append, Lane.CONTROL, Kind.FORK_PROOF, body)
+            case Contested(log_id, from_seq):
+                self._contested(log_id, from_seq)
+            case PeerPlan(_, log_id, entries, size):
+                self._notify(Planned(log_id, entries, size))
+            case Note(text):
+                self._notify(Noted(text))
+
+    def _spawn(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        assert self._nursery is not None, "effects are carried out only while the device is open"
+        self._nursery.start_soon(work, *arguments)
+
+    def _notify(self, notice: Notice) -> None:
+        for subscriber in self._subscribers:
+            with suppress(trio.BrokenResourceError):
+                subscriber.send_nowait(notice)
+
+    def _accepted(self, accepted: Accepted) -> None:
+        run = accepted.run
+        if not accepted.own:
+            size = sum(map(len, run.entries))
+            self.replica.put(lambda store: _write_run(store, accepted), size)
+            if not accepted.signatures_verified:
+                self.verifier.expect(len(run.entries))
+        self._surface(self.fold(run, accepted.genesis))
+
+    def fold(self, run: Run, genesis: Genesis) -> list[bytes]:
+        """Fold one run into the views; returns the cards that have a conflict now and had none before."""
+        if run.first_seq == 0:
+            self.cards.open_log(run.log_id, genesis)
+            self.devices.add(genesis.certificate)
+            contested_from = self.node.contested_from.get(run.log_id)
+            if contested_from is not None:
+                self.cards.contest(run.log_id, contested_from)
+        if genesis.lane is Lane.MONEY:
+            return self.cards.fold(run)
+        if genesis.lane is Lane.CONTROL:
+            self._fold_control(run, genesis)
+        return []
+
+    def _fold_control(self, run: Run, genesis: Genesis) -> None:
+        for seq, (fields, identifier) in enumerate(zip(run.fields, run.ids, strict=True), run.first_seq):
+            body = fields[6]
+            assert isinstance(body, bytes)
+            match fields[5]:
+                case Kind.VENUE_CHANGE:
+                    self.venue.fold(run.log_id, seq, identifier, genesis.certificate.roles, body)
+                case Kind.DEVICE if Role.MANAGER in genesis.certificate.roles:
+                    self.devices.fold(body)
+
+    def _contested(self, log_id: bytes, from_seq: int) -> None:
+        log = self.node.frontier.logs.get(log_id)
+        if log is not None:
+            self.cards.open_log(log_id, log.genesis)
+            self._surface(self.cards.contest(log_id, from_seq))
+        self._notify(ForkSurfaced(log_id, from_seq))
+
+    async def _read_back(self, effect: ReadBack) -> None:
+        pieces = [await self.read_entries(effect.log_id, piece) for piece in effect.pieces]
+        self.post(Compared(effect.token, pieces))
+
+    # -- Double spends ---------------------------------------------------------------------------------------------
+
+    def _surface(self, cards: list[bytes]) -> None:
+        for card in cards:
+            if self._nursery is not None:
+                self._spawn(self._prove, card)
+
+    async def _prove(self, card: bytes) -> None:
+        """The card is held already; verify the two signatures behind that, keep the proof, and tell people."""
+        for conflict in self.cards.conflicts(card):
+            evidence = []
+            for tap in conflict.taps:
+                entry = next(e for e in await self.read_entry(tap.log_id, tap.seq) if is_tap(e, tap.tap_id))
+                genesis = self.node.frontier.logs[tap.log_id].genesis
+                try:
+                    verify_signature(entry, genesis.certificate.log_key)
+                except PeerError:
+                    self.post(SignatureFailed(tap.log_id, tap.seq))
+                    return
+                evidence.append((genesis.entry, entry))
+            case = make_case(self.root, evidence)
+            digest = hashlib.sha256(case).digest()
+            await self.write_own(partial(RunStore.put_evidence, digest=digest, body=case))
+            self._notify(ConflictSurfaced(conflict, case))
+
+    def _log_key(self, log_id: bytes) -> bytes:
+        return self.node.frontier.logs[log_id].genesis.certificate.log_key
+
+    # -- Running ---------------------------------------------------------------------------------------------------
+
+    def load(self, own: RunStore, replica: RunStore) -> list[Effect]:
+        """Put back what the disk holds and fold the views again; at start only."""
+        loaded = load(self, own, replica)
+        self._logs.known_heads.extend(loaded.own_heads)
+        return loaded.effects
+
+    async def run(self, nursery: trio.Nursery, effects: Sequence[Effect]) -> None:
+        """Start the background tasks, and carry out what loading asked for."""
+        self._nursery = nursery
+        nursery.start_soon(self.replica.run)
+        nursery.start_soon(self.verifier.run)
+        nursery.start_soon(self._tick)
+        for effect in effects:
+            self._carry_out(effect)
+        self._surface(sorted({conflict.card for conflict in self.cards.all_conflicts()}))
+
+    async def _tick(self) -> None:
+        """Tick every quarter of a second, and when the node asked to be woken."""
+        while True:
+            deadline = self.node.deadline()
+            if deadline is None:
+                self._woken = trio.Event()
+                with trio.move_on_after(TICK_S) as waited:
+                    await self._woken.wait()
+                if not waited.cancelled_caught:
+                    continue
+            else:
+                await trio.sleep_until(deadline)
+            self.post(Tick())
+
+
+def _write_run(store: RunStore, accepted: Accepted) -> None:
+    run = accepted.run
+    if run.first_seq == 0:
+        store.add_log(run.log_id, accepted.genesis.entry)
+    store.add_branch(
+        run.log_id, accepted.branch, run.first_seq, run.prev, parent=accepted.parent, attached=accepted.attached
+    )
+    store.append_run(run, accepted.branch, verified=accepted.signatures_verified)
+
+
+@asynccontextmanager
+async def open_device(directory: Path, *, zone: str = "") -> AsyncIterator[Device]:
+    """Open the device in `directory` for this process alone; refuses if it is in use, not enrolled, or damaged."""
+    identity = load_identity(directory)
+    with exclusive(directory):
+        own = RunStore(directory / OWN_FILE, Durability.POWER_CUT)
+        own.check()
+        own_reader = RunStore(directory / OWN_FILE, Durability.POWER_CUT, read_only=True)
+        writer = RunStore(directory / REPLICA_FILE, Durability.PROCESS)
+        reader = RunStore(directory / REPLICA_FILE, Durability.PROCESS, read_only=True)
+        replica = Replica(writer, reader)
+        device = Device(identity, own, own_reader, replica, zone)
+        effects = await trio.to_thread.run_sync(partial(device.load, own, writer))
+        try:
+            async with trio.open_nursery() as nursery:
+                await device.run(nursery, effects)
+                yield device
+                await replica.flushed()
+                nursery.cancel_scope.cancel()
+        finally:
+            replica.close()
+            own_reader.close()
+            own.close()

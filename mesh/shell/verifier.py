@@ -1,0 +1,86 @@
+"""Every signature is verified, in the background: the tip of each run when it arrived, the rest here.
+
+Catching up comes first: while runs arrive in bulk this waits, but never longer than `_WAIT_S_MAX`. What it finds bad is
+its author's doing (the entry lies below a verified successor that vouches for it by hash), never the relay's.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from mesh.core.chain import first_bad_signature
+from mesh.core.chain import check_run as checked_run
+from mesh.shell.replica import Replica
+
+_BULK_ENTRIES: Final = 64
+_QUIET_S: Final = 0.2
+_WAIT_S_MAX: Final = 30.0
+_BATCH_RUNS: Final = 16
+
+
+class Verifier:
+    """Walks the stored runs whose signatures were not all checked; `pending` is how many entries are left."""
+
+    def __init__(
+        self, replica: Replica, log_key: Callable[[bytes], bytes], failed: Callable[[bytes, int], None]
+    ) -> None:
+        self.pending = 0
+        self.verified = 0
+        self._replica = replica
+        self._log_key = log_key
+        self._failed = failed
+        self._limiter = trio.CapacityLimiter(max(1, os.cpu_count() or 1))
+        self._wake = trio.Event()
+        self._bulk_at = -math.inf
+        self._cursor = 0
+
+    def expect(self, entries: int, *, arriving: bool = True) -> None:
+        """A run of this many entries was put into the replica unverified."""
+        self.pending += entries
+        if arriving and entries >= _BULK_ENTRIES:
+            self._bulk_at = trio.current_time()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Verify for ever; a bad signature leaves its run unverified, so the next start finds it again."""
+        while True:
+            await self._wake.wait()
+            await self._until_quiet()
+            self._wake = trio.Event()
+            while await self._batch():
+                await self._until_quiet()
+
+    async def _until_quiet(self) -> None:
+        latest = trio.current_time() + _WAIT_S_MAX
+        while (now := trio.current_time()) < min(self._bulk_at + _QUIET_S, latest):
+            await trio.sleep(self._bulk_at + _QUIET_S - now)
+
+    async def _batch(self) -> bool:
+        runs = await self._replica.read(lambda store: store.unverified(self._cursor, _BATCH_RUNS))
+        good: list[int] = []
+
+        async def verify(number: int, log_id: bytes, entries: list[bytes]) -> None:
+            key = self._log_key(log_id)
+            bad = await trio.to_thread.run_sync(
+                lambda: first_bad_signature(checked_run(log_id, entries), key), limiter=self._limiter
+            )
+            if bad is None:
+                good.append(number)
+            else:
+                self._failed(log_id, bad)
+            self.pending -= len(entries)
+            self.verified += len(entries)
+
+        async with trio.open_nursery() as nursery:
+            for number, log_id, entries in runs:
+                nursery.start_soon(verify, number, log_id, entries)
+        if runs:
+            self._cursor = runs[-1][0]
+        if good:
+            self._replica.put(lambda store: store.mark_verified(good), 0)
+        return bool(runs)
