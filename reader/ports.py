@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mesh.core.currency import Currency
-from mesh.core.kinds import Kind, Role
+from mesh.core.kinds import Role
 from mesh.ports import Signer
 from mesh.views.cards import CardStanding
 from reader.intent import Intent, OpenIntent
@@ -36,11 +36,15 @@ class TapJournal(Protocol):
     """The device's own store, as a tap sees it; failures are `StorageError` and end the process."""
 
     async def store_intent(self, intent: Intent) -> None:
-        """Make `intent` durable (fsync returned). The same tap id again replaces nothing and is an error."""
+        """Make `intent` durable (fsync returned) before a byte of it goes to a card."""
         ...
 
-    async def append_money(self, kind: Kind, body: bytes) -> tuple[bytes, int]:
-        """Sign an entry of the money lane, make it durable, and return (log id, seq)."""
+    async def commit(self, intent: Intent) -> None:
+        """Append the TAP entry and note in the same transaction that the intent is committed."""
+        ...
+
+    async def abort(self, intent: Intent) -> None:
+        """Append the ABORT entry and drop the intent in the same transaction."""
         ...
 
     async def drop_intent(self, tap_id: bytes) -> None:
@@ -48,7 +52,7 @@ class TapJournal(Protocol):
         ...
 
     def open_intents(self) -> Sequence[OpenIntent]:
-        """What was stored and not dropped, oldest first, with whether a TAP entry of this device has its tap id."""
+        """What was stored and not dropped, oldest first, and whether each was committed. Read once, at the start."""
         ...
 
 

@@ -357,7 +357,7 @@ def _write_again(machine: Machine, intent: Intent, read: CardRead, around: Aroun
 
 
 def _commit(machine: Machine, intent: Intent, began_us: int, armed: Basket | None) -> Step:
-    return replace(machine, phase=Committing(intent, began_us, armed)), (CommitEntry(intent.tap_body()),)
+    return replace(machine, phase=Committing(intent, began_us, armed)), (CommitEntry(intent),)
 
 
 def _committed(machine: Machine, phase: Committing, around: Around) -> Step:
@@ -371,7 +371,7 @@ def _committed(machine: Machine, phase: Committing, around: Around) -> Step:
 
 
 def _abort(machine: Machine, phase: Aborting) -> Step:
-    return replace(machine, phase=phase), (AbortEntry(phase.intent.abort_body()),)
+    return replace(machine, phase=phase), (AbortEntry(phase.intent),)
 
 
 def _aborted(machine: Machine, phase: Aborting, around: Around) -> Step:

@@ -187,16 +187,16 @@ class ReadBack:
 
 @dataclass(frozen=True, slots=True)
 class CommitEntry:
-    """Append a TAP entry with this body; answer :class:`CommitDurable`."""
+    """Append the TAP entry of this intent; answer :class:`CommitDurable`."""
 
-    body: bytes
+    intent: Intent
 
 
 @dataclass(frozen=True, slots=True)
 class AbortEntry:
-    """Append an ABORT entry with this body; answer :class:`AbortDurable`."""
+    """Append the ABORT entry of this intent; answer :class:`AbortDurable`."""
 
-    body: bytes
+    intent: Intent
 
 
 @dataclass(frozen=True, slots=True)

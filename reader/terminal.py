@@ -15,7 +15,7 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 
 import trio
 
-from mesh.core.kinds import Kind, Operation
+from mesh.core.kinds import Operation
 from mesh.views.card_record import NO_PARENT, key_id, record_hash
 from reader.card import BLANK_HASH, Blank, CardView, Shown, card_id, read_card, seal
 from reader.chips.profile import ChipIdentity, ChipLost, ChipProfile, ChipRefused
@@ -260,12 +260,12 @@ class Terminal:
                 return IntentDurable(intent)
             case WriteSlot() | ReadBack():
                 return await self._on_chip(effect, chip)
-            case CommitEntry(body=body):
-                await self._journal.append_money(Kind.TAP, body)
+            case CommitEntry(intent=intent):
+                await self._journal.commit(intent)
                 self._stages.mark("commit")
                 return CommitDurable()
-            case AbortEntry(body=body):
-                await self._journal.append_money(Kind.ABORT, body)
+            case AbortEntry(intent=intent):
+                await self._journal.abort(intent)
                 return AbortDurable()
             case DropIntent(tap_id=tap_id):
                 await self._journal.drop_intent(tap_id)
