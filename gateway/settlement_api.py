@@ -146,8 +146,14 @@ def _outcome(item: object) -> Outcome:
         case [int(code), stored, known, set_aside, need_from, str(sentence)] if (
             len(sentence) <= SENTENCE_CHARS_MAX and code is not True and code in set(OutcomeCode)
         ):
-            counts = [_bounded(value, RUN_ENTRIES_MAX) for value in (stored, known, set_aside)]
-            return Outcome(OutcomeCode(code), *counts, _bounded(need_from, ENTRY_SEQ_MAX), sentence)
+            return Outcome(
+                OutcomeCode(code),
+                _bounded(stored, RUN_ENTRIES_MAX),
+                _bounded(known, RUN_ENTRIES_MAX),
+                _bounded(set_aside, RUN_ENTRIES_MAX),
+                _bounded(need_from, ENTRY_SEQ_MAX),
+                sentence,
+            )
         case _:
             raise BadSettlementMessage("an outcome is [code, stored, known, set_aside, need_from, sentence]")
 

@@ -44,6 +44,7 @@ class SqliteLedger:
         else:
             self._db = open_database(path, root.venue_id, vfs=vfs, new_epoch=new_epoch)
         try:
+            self._epoch: bytes
             ((self._epoch,),) = select(self._db, "SELECT epoch FROM store")
             self._logs = HeldLogs(self._db, root)
             self._intake = Intake(self._db, root, self._logs)
