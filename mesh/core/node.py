@@ -148,7 +148,7 @@ class Node:
         self.contested_from: dict[bytes, int] = {}
         self._identity = identity
         self._root = root
-        self._zone = zone
+        self.zone = zone
         self._links: dict[int, _Link] = {}
         self._own: set[bytes] = set()
         self._wants = Wants(self.frontier.holds)
@@ -170,7 +170,7 @@ class Node:
             case LinkUp(link, peer):
                 session = Session(self._root.venue_id)
                 self._links[link] = _Link(peer, session, now, now)
-                effects.append(Send(link, session.hello(self._zone, self.frontier.digest())))
+                effects.append(Send(link, session.hello(self.zone, self.frontier.digest())))
             case LinkDown(link):
                 self._links.pop(link, None)
                 self._wants.link_down(link)
@@ -243,8 +243,8 @@ class Node:
             case RunMessage():
                 self._on_run(number, link, message, now, effects)
             case Hello(_, zone, digest):
-                if not accepts_zone(self._zone, self._identity.roles, zone, link.peer.roles):
-                    raise WrongZone(f"a {self._zone!r} node takes zone {zone!r} only from couriers and gateways")
+                if not accepts_zone(self.zone, self._identity.roles, zone, link.peer.roles):
+                    raise WrongZone(f"a {self.zone!r} node takes zone {zone!r} only from couriers and gateways")
                 link.live, link.zone = True, zone
                 self._on_digest(number, link, digest, effects)
             case Digest(digest):

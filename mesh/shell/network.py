@@ -1,0 +1,254 @@
+"""The mesh around a device: accept links, find peers, dial them, keep at most one link to each.
+
+Who dials whom: in one zone the device with the smaller serial number dials, so that two do not meet half way; across
+zones couriers and gateways dial. `--peer` addresses are dialled always. A peer that is gone is dialled again with
+growing, jittered pauses. What mDNS says is a rumour: TLS and the certificate decide who is there.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from mesh.core.certificate import DeviceCertificate
+from mesh.core.events import LinkDown, LinkUp, Serve
+from mesh.core.kinds import Role
+from mesh.errors import LocalError, PeerError
+from mesh.limits import HANDSHAKE_S_MAX, LINKS_MAX
+from mesh.shell.device import Device
+from mesh.shell.discovery import Announcement, NoNetwork, PeerFound, PeerLost, TooManyNames, discovery
+from mesh.shell.links import Link
+from mesh.shell.tls import client_context, handshake, server_context
+
+RETRY_S_MIN: Final = 0.2
+RETRY_S_MAX: Final = 10.0
+DIAL_ANYWAY_S: Final = 3.0
+"""The larger of two devices dials too if nobody came for this long: mDNS may be heard one way only."""
+_ACROSS_ZONES: Final = frozenset({Role.COURIER, Role.GATEWAY})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a node listens, or a peer is dialled."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a device takes part in the mesh. Port 0 lets the system choose."""
+
+    listen: Endpoint
+    peers: tuple[Endpoint, ...] = ()
+    mdns: bool = True
+    interfaces: tuple[str, ...] | None = None
+    zone_bound: bool = False
+    """Dial only nodes of the own zone, also where the role would allow others: a courier is in one place at a time."""
+
+
+@dataclass(slots=True)
+class Network:
+    """Carries a device's effects out over TLS links; `report` tells people what happens to links."""
+
+    device: Device
+    settings: Settings
+    report: Callable[[str], None] = field(default=lambda text: None)
+    links: dict[int, Link] = field(default_factory=dict)
+    refused: int = 0
+    port: int = 0
+    _numbers: int = 0
+    _dialling: dict[str, trio.CancelScope] = field(default_factory=dict)
+
+    # -- LinkPort --------------------------------------------------------------------------------------------------
+
+    def send(self, link: int, data: bytes) -> None:
+        if link in self.links:
+            self.links[link].send(data)
+
+    def serve(self, effect: Serve) -> None:
+        if effect.link in self.links:
+            self.links[effect.link].serve(effect)
+
+    def close(self, link: int, reason: str, *, blame_peer: bool) -> None:
+        if link in self.links:
+            if blame_peer:
+                self.refused += 1
+            self.links[link].close(reason)
+
+    # -- Running ---------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take part in the mesh until cancelled; reports the port that is listened on when ready."""
+        server, client = server_context(self.device.identity), client_context(self.device.identity)
+        listeners = await self._listen()
+        self.port = listeners[0].socket.getsockname()[1]
+        self.device.links = self
+
+        async def accept(stream: trio.SocketStream) -> None:
+            await self._link(trio.SSLStream(stream, server, server_side=True), dialled=False)
+
+        async def dial(endpoint: Endpoint) -> bool:
+            try:
+                stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+            except OSError:
+                return False
+            return await self._link(trio.SSLStream(stream, client), dialled=True)
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.serve_listeners, accept, listeners)
+                for endpoint in self.settings.peers:
+                    nursery.start_soon(self._keep_dialled, dial, [endpoint], lambda: True)
+                if self.settings.mdns:
+                    nursery.start_soon(self._discover, dial, nursery)
+                task_status.started(self.port)
+        finally:
+            self.device.links = None
+            for number in list(self.links):
+                self.links.pop(number)
+                self.device.post(LinkDown(number))
+
+    async def _listen(self) -> list[trio.SocketListener]:
+        listen = self.settings.listen
+        try:
+            return list(await trio.open_tcp_listeners(listen.port, host=listen.host))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise LocalError(
+                    f"{listen} is taken by another program; nothing was started. Choose another --listen, or 0 for any port"
+                ) from error
+            raise LocalError(f"cannot listen on {listen}: {error.strerror}; nothing was started") from error
+
+    # -- One link --------------------------------------------------------------------------------------------------
+
+    async def _link(self, stream: trio.SSLStream[trio.SocketStream], *, dialled: bool) -> bool:
+        """Authenticate and run one link to its end; True if the peer was let in."""
+        scope = trio.CancelScope()
+        link: Link | None = None
+        try:
+            with scope:
+                with trio.fail_after(HANDSHAKE_S_MAX):
+                    peer = await handshake(stream, self.device.root)
+                link = self._admit(stream, peer, scope, dialled=dialled)
+                if link is not None:
+                    await link.run(self.device)
+        except (PeerError, trio.TooSlowError) as error:
+            self.refused += 1
+            reason = "the handshake took too long" if isinstance(error, trio.TooSlowError) else str(error)
+            self.report(f"a connection was refused: {reason}")
+        finally:
+            if link is not None and self.links.pop(link.number, None) is not None:
+                self.device.post(LinkDown(link.number))
+                self.report(f"link to {link.peer.name} ended: {link.closing or 'cancelled'}")
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)
+        return link is not None
+
+    def _admit(
+        self, stream: trio.SSLStream[trio.SocketStream], peer: DeviceCertificate, scope: trio.CancelScope, *, dialled: bool
+    ) -> Link | None:
+        """Let an authenticated peer in, unless it is ourselves, one link too many, or a second link that should go."""
+        if peer.serial == self.device.certificate.serial or len(self.links) >= LINKS_MAX:
+            return None
+        for other in self.links.values():
+            if other.peer.serial == peer.serial:
+                if self._preferred(other) and not self._is_preferred(peer, dialled=dialled):
+                    return None
+                other.close("a newer link to the same device took its place")
+                other.scope.cancel()
+        self._numbers += 1
+        link = self.links[self._numbers] = Link(self._numbers, peer, dialled, stream, scope)
+        self.report(f"link to {peer.name} ({', '.join(sorted(role.value for role in peer.roles))})")
+        self.device.post(LinkUp(link.number, peer))
+        return link
+
+    def _preferred(self, link: Link) -> bool:
+        return self._is_preferred(link.peer, dialled=link.dialled)
+
+    def _is_preferred(self, peer: DeviceCertificate, *, dialled: bool) -> bool:
+        """Both ends keep the link that the smaller serial number dialled."""
+        return dialled == (self.device.certificate.serial < peer.serial)
+
+    def _linked(self, node: str) -> bool:
+        return any(node_name(link.peer.link_key) == node for link in self.links.values())
+
+    # -- Finding peers ---------------------------------------------------------------------------------------------
+
+    async def _keep_dialled(
+        self, dial: Callable[[Endpoint], Awaitable[bool]], endpoints: Sequence[Endpoint], wanted: Callable[[], bool]
+    ) -> None:
+        """Dial again whenever there is no link, with growing pauses; a link that came about starts them over."""
+        pause = RETRY_S_MIN
+        while True:
+            for endpoint in endpoints:
+                if wanted() and await dial(endpoint):
+                    pause = RETRY_S_MIN
+                    break
+            # Jitter only keeps many devices from dialling in step; nothing depends on its value.
+            await trio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(RETRY_S_MAX, pause * 2)
+
+    async def _discover(self, dial: Callable[[Endpoint], Awaitable[bool]], nursery: trio.Nursery) -> None:
+        certificate = self.device.certificate
+        own = Announcement(
+            venue=self.device.root.venue_id.hex()[:16],
+            node=node_name(certificate.link_key),
+            zone=self.device.node.zone,
+            port=self.port,
+            addresses=self.settings.interfaces or (),
+        )
+        async with discovery(own, interfaces=self.settings.interfaces) as notices:
+            async for notice in notices:
+                match notice:
+                    case PeerFound():
+                        self._found(notice, own.node, dial, nursery)
+                    case PeerLost(name):
+                        scope = self._dialling.pop(name, None)
+                        if scope is not None:
+                            scope.cancel()
+                    case NoNetwork(reason):
+                        self.report(f"no network: {reason}; sales go on")
+                    case TooManyNames(name):
+                        self.report(f"more devices announce themselves than are followed; {name} is not tried")
+
+    def _found(
+        self, found: PeerFound, own_node: str, dial: Callable[[Endpoint], Awaitable[bool]], nursery: trio.Nursery
+    ) -> None:
+        earlier = self._dialling.pop(found.name, None)
+        if earlier is not None:
+            earlier.cancel()
+        same_zone = found.zone == self.device.node.zone
+        bridges = bool(self.device.certificate.roles & _ACROSS_ZONES) and not self.settings.zone_bound
+        if not (same_zone or bridges):
+            return
+        scope = self._dialling[found.name] = trio.CancelScope()
+        endpoints = [Endpoint(address, found.port) for address in found.addresses]
+        pause = 0.0 if bridges or own_node < found.node else DIAL_ANYWAY_S
+        nursery.start_soon(self._dial_found, scope, dial, endpoints, found.node, pause)
+
+    async def _dial_found(
+        self,
+        scope: trio.CancelScope,
+        dial: Callable[[Endpoint], Awaitable[bool]],
+        endpoints: list[Endpoint],
+        node: str,
+        pause: float,
+    ) -> None:
+        with scope:
+            await trio.sleep(pause)
+            await self._keep_dialled(dial, endpoints, lambda: not self._linked(node))
+
+
+def node_name(link_key: bytes) -> str:
+    """16 hex digits by which a node is told apart on the network before TLS says who it is."""
+    return hashlib.sha256(link_key).hexdigest()[:16]
