@@ -76,6 +76,22 @@ def make_new_directory(path: Path, *, private: bool = True) -> None:
         raise LocalError(f"{path} cannot be created: {error.strerror}; nothing was changed") from error
 
 
+def require_absent(path: Path) -> None:
+    """Raise :class:`AlreadyThere` before anything is done for a file or directory that must be new."""
+    if path.exists() or path.is_symlink():
+        raise AlreadyThere(f"{path} is there already and was not touched; give another name. Nothing was done")
+
+
+def give_name(partial: Path, directory: Path) -> None:
+    """Give a finished directory its name, durably; one that holds something is never replaced."""
+    require_absent(directory)
+    try:
+        partial.rename(directory)
+        sync_directory(directory.parent)
+    except OSError as error:
+        raise LocalError(f"{directory} cannot be made: {error.strerror}; nothing was changed") from error
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -105,6 +105,7 @@ def make_change(changes: Sequence[bytes], actor: bytes, edit: Edit) -> bytes:
     """
     if len(actor) != ACTOR_BYTES:
         raise BadEdit("the actor of a change is the 16-byte id of the log it goes into")
+    _check_zones(edit.zones_added)
     document = load(changes) if changes else Document()
     document.set_actor(actor)
     heads = document.get_heads()
@@ -125,6 +126,7 @@ def make_change(changes: Sequence[bytes], actor: bytes, edit: Edit) -> bytes:
 
 def first_document(actor: bytes, fields: DocumentFields) -> bytes:
     """The change that makes a venue's document; see :func:`make_change`."""
+    check_fields(fields)
     edit = Edit(
         name=fields.name,
         currency=fields.currency,
@@ -135,6 +137,20 @@ def first_document(actor: bytes, fields: DocumentFields) -> bytes:
         card_id_key=fields.card_id_key,
     )
     return make_change((), actor, edit)
+
+
+def check_fields(fields: DocumentFields) -> None:
+    """Raise :class:`BadEdit` where a field cannot be meant; what :func:`read_fields` checks when reading."""
+    for field, allowed in _SCALARS.items():
+        if not allowed(getattr(fields, field)):
+            raise BadEdit(f"the venue document's field {field!r} cannot be {getattr(fields, field)!r}")
+    _check_zones(fields.zones)
+
+
+def _check_zones(zones: tuple[str, ...]) -> None:
+    for zone in zones:
+        if not is_zone_name(zone):
+            raise BadEdit(f"{zone!r} cannot be a zone: it has 1 to {ZONE_CHARS_MAX} printable ASCII characters")
 
 
 def is_zone_name(zone: object) -> bool:
