@@ -99,7 +99,7 @@ TABLE: Final[Mapping[type[Phase], Mapping[type[Event], frozenset[type[Phase]]]]]
     ReadingBack: {SlotRead: frozenset({Committing, Unfinished}), CardLost: frozenset({Unfinished})},
     Committing: {CommitDurable: frozenset({Acknowledging})},
     Acknowledging: {GreenShown: frozenset({Idle, Armed})},
-    Aborting: {AbortDurable: frozenset({Idle, Armed, IntentPending, Committing, Acknowledging, Aborting, Asking})},
+    Aborting: {AbortDurable: frozenset({Idle, Armed, IntentPending})},
     Asking: {
         Arm: frozenset({Asking}),
         Cancel: frozenset({Aborting}),
@@ -379,7 +379,9 @@ def _aborted(machine: Machine, phase: Aborting, around: Around) -> Step:
     said = Show(_word_of_abort(phase))
     if phase.read is None:
         return ended, (*dropped, said)
-    after, more = _card_read(ended, phase.read, around)
+    # Straight to the charge: another open tap of this card, left by a damaged past, waits for the next time.
+    armed = phase.armed
+    after, more = _charge(ended, armed, phase.read, around) if armed else _look(ended, phase.read, around)
     return after, (*dropped, said, *more)
 
 
