@@ -109,31 +109,47 @@ async def exchange(
     headers = [("host", host), ("content-length", str(len(request.body)))]
     if request.body:
         headers.append(("content-type", CBOR))
-    data = connection.send(h11.Request(method=request.method, target=request.path, headers=headers))
+    data = connection.send(h11.Request(method=request.method, target=request.path, headers=headers)) or b""
     data += connection.send(h11.Data(data=request.body)) or b""
     data += connection.send(h11.EndOfMessage()) or b""
-    try:
-        async with trio.open_nursery() as nursery:
-            # A server that refuses a body answers before it has read it all: send and read at the same time.
-            nursery.start_soon(_send_all_of, stream, data)
-            head = await _next_event(stream, connection)
-            while isinstance(head, h11.InformationalResponse):
-                head = await _next_event(stream, connection)
-            if not isinstance(head, h11.Response):
-                raise BadHttp("the service closed the connection without an answer")
-            body = await _read_body(stream, connection, head, body_bytes_max)
-            nursery.cancel_scope.cancel()
-    except* h11.RemoteProtocolError as group:
-        raise BadHttp(f"the service's answer is not HTTP: {group.exceptions[0]}") from group
-    content_type = next((value for name, value in head.headers if name == b"content-type"), b"")
-    return Response(head.status_code, content_type.decode("latin-1"), body)
+    outcome: Response | BadHttp | TooLarge | trio.BrokenResourceError | None = None
+    sent = trio.Event()
+    async with trio.open_nursery() as nursery:
+        # A server that refuses a body answers before it has read it all: send and read at the same time.
+        nursery.start_soon(_send_all_of, stream, data, sent)
+        try:
+            outcome = await _read_response(stream, connection, body_bytes_max)
+        except (BadHttp, TooLarge, trio.BrokenResourceError) as error:
+            outcome = error
+        nursery.cancel_scope.cancel()
+    if not sent.is_set():
+        connection.send_failed()
+    if not isinstance(outcome, Response):
+        assert outcome is not None, "cancellation does not come this far"
+        raise outcome
+    return outcome
 
 
-async def _send_all_of(stream: trio.abc.Stream, data: bytes) -> None:
+async def _send_all_of(stream: trio.abc.Stream, data: bytes, sent: trio.Event) -> None:
     try:
         await stream.send_all(data)
+        sent.set()
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         return  # What the other end had to say about it is for the reader to find.
+
+
+async def _read_response(stream: trio.abc.Stream, connection: h11.Connection, body_bytes_max: int) -> Response:
+    try:
+        head = await _next_event(stream, connection)
+        while isinstance(head, h11.InformationalResponse):
+            head = await _next_event(stream, connection)
+        if not isinstance(head, h11.Response):
+            raise BadHttp("the service closed the connection without an answer")
+        body = await _read_body(stream, connection, head, body_bytes_max)
+    except h11.RemoteProtocolError as error:
+        raise BadHttp(f"the service's answer is not HTTP: {error}") from error
+    content_type = next((value for name, value in head.headers if name == b"content-type"), b"")
+    return Response(head.status_code, content_type.decode("latin-1"), body)
 
 
 async def _next_event(stream: trio.abc.Stream, connection: h11.Connection) -> object:

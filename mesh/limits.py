@@ -92,6 +92,8 @@ VERIFY_ENTRIES_PER_STEP_MAX: Final = 512
 UPSTREAM_RETRY_S: Final = 0.5
 """First pause after a failure upstream; it doubles up to the most, with jitter."""
 UPSTREAM_RETRY_S_MAX: Final = 30.0
+RECEIPT_PATIENCE_S: Final = 5.0
+"""How long a receipt may wait for its last signatures to be checked before a gateway publishes it all the same."""
 UPSTREAM_POLL_S: Final = 1.0
 """How often a gateway looks for new local entries and for receipts that advanced."""
 

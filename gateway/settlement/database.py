@@ -94,7 +94,7 @@ def open_database(path: Path, venue_id: bytes, *, vfs: str | None = None, new_ep
             with transaction(db):
                 db.execute("UPDATE store SET epoch = ?", (secrets.token_bytes(STORE_EPOCH_BYTES),))
     except apsw.Error as error:
-        raise LedgerDamaged(f"{path} cannot be opened as a ledger ({error}); it was left as it is") from error
+        raise _cannot_open(path, error) from error
     return db
 
 
@@ -106,7 +106,7 @@ def open_read_only(path: Path, venue_id: bytes) -> apsw.Connection:
         db = _connect(path, apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READONLY, None)
         _require_ours(db, path, venue_id)
     except apsw.Error as error:
-        raise LedgerDamaged(f"{path} cannot be read as a ledger ({error}); it was left as it is") from error
+        raise _cannot_open(path, error) from error
     return db
 
 
@@ -126,13 +126,20 @@ def transaction(db: apsw.Connection) -> Iterator[None]:
 
 def select(db: apsw.Connection, query: str, values: tuple[apsw.SQLiteValue, ...] = ()) -> list[tuple[Any, ...]]:
     """All rows of a query. What their columns hold is said by the schema above."""
-    return db.execute(query, values).fetchall()
+    try:
+        return db.execute(query, values).fetchall()
+    except apsw.Error as error:
+        raise StorageError(f"the ledger could not be read ({error}): check the disk, then start again") from error
 
 
 def _connect(path: Path, flags: int, vfs: str | None) -> apsw.Connection:
     db = apsw.Connection(f"file:{quote(str(path))}?psow=0", flags=flags, vfs=vfs)
     db.set_busy_timeout(BUSY_MS)
     return db
+
+
+def _cannot_open(path: Path, error: apsw.Error) -> LedgerDamaged:
+    return LedgerDamaged(f"{path} cannot be opened as a ledger ({error}); it was left as it is")
 
 
 def _prepare(db: apsw.Connection, path: Path) -> None:
