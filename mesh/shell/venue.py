@@ -33,6 +33,7 @@ from mesh.views.automerge_document import (
     EVENT_BYTES,
     DocumentFields,
     Edit,
+    check_fields,
     first_document,
     make_change,
 )
@@ -52,11 +53,13 @@ async def create_venue(directory: Path, manager: str, fields: DocumentFields) ->
 
     `fields.event` and `fields.card_id_key` are drawn here, whatever they hold.
     """
+    drawn = replace(fields, event=secrets.token_bytes(EVENT_BYTES), card_id_key=secrets.token_bytes(CARD_ID_KEY_BYTES))
+    check_fields(drawn)
     require_absent(directory)
     partial = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}.partial")
     make_new_directory(partial)
     try:
-        root = await _fill_venue(partial, manager, fields)
+        root = await _fill_venue(partial, manager, drawn)
         give_name(partial, directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -69,10 +72,9 @@ async def _fill_venue(directory: Path, manager: str, fields: DocumentFields) -> 
     certificate = authority.sign_request(request, frozenset({Role.MANAGER}))
     answer = Answer(authority.root, certificate, ())
     install_certificate(directory / MANAGER_DIRECTORY, answer)
-    drawn = replace(fields, event=secrets.token_bytes(EVENT_BYTES), card_id_key=secrets.token_bytes(CARD_ID_KEY_BYTES))
     async with open_device(directory / MANAGER_DIRECTORY) as device:
         log_id = await device.open_lane(Lane.CONTROL)
-        await device.append(Lane.CONTROL, Kind.VENUE_CHANGE, first_document(log_id, drawn))
+        await device.append(Lane.CONTROL, Kind.VENUE_CHANGE, first_document(log_id, fields))
     return authority.root
 
 

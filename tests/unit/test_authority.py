@@ -19,7 +19,7 @@ from mesh.core.kinds import Role
 from mesh.errors import LocalError, PeerError, StorageError, TapmeshError
 from mesh.shell.device import open_device
 from mesh.shell.keys import load_identity
-from mesh.shell.lock import StoreInUse
+from mesh.shell.lock import StoreInUse, exclusive
 from mesh.shell.starter import export_starter, import_starter
 from mesh.views.venue_document import VenueDocument
 
@@ -88,18 +88,18 @@ def _sign(office: Office, request: Path, out: Path, name: str = "Bar A") -> tupl
 
 
 @pytest.mark.proves("S2.6")
-async def test_enrolled_reader_holds_venue_document_and_every_device_before_doors(office: Office) -> None:
+def test_enrolled_reader_holds_venue_document_and_every_device_before_doors(office: Office) -> None:
     bar_a = office.enrol("Bar A", "reader")
     bar_b = office.enrol("Bar B", "reader", "till")
-    document, names = await _known_to(bar_b)
+    document, names = trio.run(_known_to, bar_b)
     assert document is not None
     assert (document.name, document.currency, document.zones) == ("Riverside", Currency("EUR", 2), ("north", "south"))
     assert (document.per_tap_cap_minor, len(document.event), len(document.card_id_key)) == (4950, 4, 16)
     assert names == ["Bar A", "Bar B", "manager"]
-    assert await _known_to(bar_a) == (document, ["Bar A", "manager"])
+    assert trio.run(_known_to, bar_a) == (document, ["Bar A", "manager"])
 
 
-async def test_reader_enrolled_earlier_learns_of_later_ones_from_a_starter_loaded_twice(office: Office) -> None:
+def test_reader_enrolled_earlier_learns_of_later_ones_from_a_starter_loaded_twice(office: Office) -> None:
     bar_a = office.enrol("Bar A", "reader")
     office.enrol("Bar B", "reader")
     office.done("venue", "edit", "--venue", office.venue, "--per-tap-cap", "20", "--add-zone", "east")
@@ -107,7 +107,7 @@ async def test_reader_enrolled_earlier_learns_of_later_ones_from_a_starter_loade
     office.done("venue", "starter", "--venue", office.venue, "--out", starter)
     assert "4 new entries" in office.done("device", "load", starter, "--dir", bar_a)
     assert "Nothing new" in office.done("device", "load", starter, "--dir", bar_a)
-    document, names = await _known_to(bar_a)
+    document, names = trio.run(_known_to, bar_a)
     assert document is not None
     assert (document.per_tap_cap_minor, document.zones) == (2000, ("east", "north", "south"))
     assert names == ["Bar A", "Bar B", "manager"]
@@ -299,15 +299,14 @@ def test_authority_key_that_others_can_read_signs_nothing(office: Office) -> Non
     assert not out.exists()
 
 
-async def test_device_in_use_is_not_loaded_into(office: Office) -> None:
+def test_device_in_use_is_not_loaded_into(office: Office) -> None:
     bar_a = office.enrol("Bar A", "reader")
     runs = export_starter(load_identity(office.venue / "manager"))
-    async with open_device(bar_a):
-        with pytest.raises(StoreInUse, match="in use by process"):
-            import_starter(load_identity(bar_a), runs)
+    with exclusive(bar_a), pytest.raises(StoreInUse, match="in use by process"):
+        import_starter(load_identity(bar_a), runs)
 
 
-async def test_roles_are_those_the_authority_gave(office: Office) -> None:
+def test_roles_are_those_the_authority_gave(office: Office) -> None:
     identity = load_identity(office.enrol("Bar A", "reader", "till"))
     assert identity.certificate.roles == frozenset({Role.READER, Role.TILL})
 
