@@ -6,13 +6,13 @@ Importing this module is cheap, because presenting a wristband means starting th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from mesh.errors import LocalError
+from mesh.cli_output import errors_shown
 from reader.chips.image import BadImage, blank_image, load_image, newest_seq, save_image, slot_records
 
 
@@ -43,28 +43,22 @@ def run(
 ) -> None:
     """Hold a wristband to the reader at PORT until stopped."""
     # Here, because nfcpy takes longer to import than the other subcommands take to run.
-    from reader.chips.emulator import NO_WAITING, REAL_CHIP, Emulator, PortTaken, PulledAway  # noqa: PLC0415
+    from reader.chips.emulator import NO_WAITING, REAL_CHIP, Emulator, PulledAway  # noqa: PLC0415
 
-    def say(event: str, count: int = 0) -> None:
+    def tell(event: str, count: int) -> None:
         data = {"event": event, "port": port, "bytes": count}
         click.echo(json.dumps(data) if as_json else f"{event.upper()} {count or ''}".rstrip())
 
     timing = NO_WAITING if no_waiting else REAL_CHIP
     if block_ms is not None:
         timing = replace(timing, block_us=block_ms * 1000)
-    try:
+    with errors_shown():
         if not image.exists():
             save_image(image, blank_image(_serial(serial)))
-        emulator = Emulator(image, port, timing, tear_after, say)
-    except (BadImage, PortTaken) as error:
-        raise click.ClickException(str(error)) from error
-    say("ready")
-    try:
+        emulator = Emulator(image, port, timing, tear_after, tell)
+    tell("ready", 0)
+    with suppress(PulledAway, KeyboardInterrupt):
         emulator.run()
-    except PulledAway:
-        return
-    except KeyboardInterrupt:
-        emulator.stop()
 
 
 @wristband.command()
@@ -72,9 +66,10 @@ def run(
 @click.option("--serial", help="16 hexadecimal digits; random if left out.")
 def new(file: Path, serial: str | None) -> None:
     """Make a blank wristband."""
-    if file.exists():
-        raise click.ClickException(f"{file} is there already: a wristband is not overwritten")
-    _or_fail(lambda: save_image(file, blank_image(_serial(serial))))
+    with errors_shown():
+        if file.exists():
+            raise BadImage(f"{file} is there already, and a wristband is not overwritten: choose another file")
+        save_image(file, blank_image(_serial(serial)))
 
 
 @wristband.command()
@@ -82,10 +77,8 @@ def new(file: Path, serial: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def show(file: Path, as_json: bool) -> None:
     """Show what a wristband holds. Seals are not checked here: amounts are in the currency's minor unit."""
-    try:
+    with errors_shown():
         image = load_image(file)
-    except LocalError as error:
-        raise click.ClickException(str(error)) from error
     slots = [
         None
         if record is None
@@ -116,7 +109,8 @@ def show(file: Path, as_json: bool) -> None:
 @click.argument("target", type=_IMAGE)
 def clone(source: Path, target: Path) -> None:
     """Copy a wristband with its uid and serial, as a forger with blank chips does."""
-    _or_fail(lambda: save_image(target, load_image(source)))
+    with errors_shown():
+        save_image(target, load_image(source))
 
 
 @wristband.command()
@@ -124,7 +118,8 @@ def clone(source: Path, target: Path) -> None:
 @click.option("--to", "seq", type=click.IntRange(0), required=True, help="The seq that it is to show again.")
 def rollback(file: Path, seq: int) -> None:
     """Put an earlier state back, as somebody with a dump of his own wristband does."""
-    _or_fail(lambda: save_image(file, load_image(file).rolled_back(seq)))
+    with errors_shown():
+        save_image(file, load_image(file).rolled_back(seq))
 
 
 def _serial(text: str | None) -> bytes | None:
@@ -133,11 +128,4 @@ def _serial(text: str | None) -> bytes | None:
     try:
         return bytes.fromhex(text)
     except ValueError as error:
-        raise click.ClickException(f"'{text}' is not a serial: give 16 hexadecimal digits") from error
-
-
-def _or_fail(work: Callable[[], None]) -> None:
-    try:
-        work()
-    except LocalError as error:
-        raise click.ClickException(str(error)) from error
+        raise BadImage(f"'{text}' is not a serial: give 16 hexadecimal digits") from error

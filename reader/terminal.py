@@ -142,6 +142,7 @@ class Terminal:
             await self._carry_out(self._first_effects, None)
             while True:
                 await self._take_commands(commands)
+                self._venue.terms()  # a changed venue document is worked out here, not in a tap
                 await self._look(commands)
         finally:
             with trio.CancelScope(shield=True):
