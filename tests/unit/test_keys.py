@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -91,3 +92,17 @@ def test_keys_of_another_device_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b" / "log.key").replace(tmp_path / "a" / "log.key")
     with pytest.raises(KeysDoNotMatch):
         load_identity(tmp_path / "a")
+
+
+def test_file_for_a_stick_without_hard_links_is_written_whole_and_never_overwrites(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path, _target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")  # what Linux says of FAT
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    write_new_file(tmp_path / "answer", b"first", private=True)
+    with pytest.raises(AlreadyThere):
+        write_new_file(tmp_path / "answer", b"second", private=True)
+    assert (tmp_path / "answer").read_bytes() == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["answer"]
