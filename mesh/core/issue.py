@@ -38,7 +38,7 @@ def issue_device(
     roles: frozenset[Role],
     serial: int,
 ) -> DeviceCertificate:
-    """Sign a device's certificate and read it back under every rule a reader applies: none is issued that breaks one."""
+    """Sign a certificate and read it back under every rule a reader applies, so that none is issued that breaks one."""
     issuer = x509.load_der_x509_certificate(root.der).subject
     builder = _builder(_common_name(name), issuer, Ed25519PublicKey.from_public_bytes(link_key), serial)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
