@@ -24,7 +24,7 @@ from typing import Final, cast
 import cbor2
 
 from mesh.core.certificate import DeviceCertificate, VenueRoot, parse_device_certificate
-from mesh.core.codec import NotCanonical, TooLarge, Value, decode_array, decode_unchecked, encode
+from mesh.core.codec import NotCanonical, TooLarge, Value, decode_all_unchecked, decode_array, decode_unchecked, encode
 from mesh.core.entry import (
     ID_BYTES,
     LOG_ID_BYTES,
@@ -183,7 +183,7 @@ def split_run(count: int, blob: bytes) -> list[bytes]:
 def check_run(log_id: bytes, entries: Sequence[bytes]) -> Run:
     """Rules 2, 4, 5 and 6 over one run, or a `PeerError`. Signatures and what it follows are the caller's to check."""
     payloads = [entry[:-SIGNATURE_BYTES] for entry in entries]
-    fields = cast("list[list[object]]", [decode_unchecked(payload) for payload in payloads])
+    fields = cast("list[list[object]]", decode_all_unchecked(payloads))
     # Field types first: only then is the shortest encoding certain to be no longer than what was decoded, ...
     for entry_fields in fields:
         check_fields(entry_fields)

@@ -58,8 +58,14 @@ def decode_array(data: bytes, *, bytes_max: int) -> list[Value]:
 
 def decode_unchecked(data: bytes) -> object:
     """Decode without the canonical check; only for callers that check every type and re-encode in bulk."""
+    return decode_all_unchecked((data,))[0]
+
+
+def decode_all_unchecked(items: Sequence[bytes]) -> list[object]:
+    """Like :func:`decode_unchecked`, for many items that stand or fall together."""
+    loads = cbor2.loads
     try:
-        return cbor2.loads(data, max_depth=CBOR_DEPTH_MAX + 2, allow_indefinite=False)
+        return [loads(data, max_depth=CBOR_DEPTH_MAX + 2) for data in items]
     except (cbor2.CBORDecodeError, ValueError, ArithmeticError, LookupError, TypeError) as error:
         # cbor2 decodes tags into regular expressions, dates, decimals and networks; each of those has its own way
         # to fail on garbage, and none of them is ours to allow.

@@ -70,7 +70,9 @@ def _load_evidence(device: Device, own: RunStore) -> None:
         try:
             check_case(body, device.root)
         except PeerError as error:
-            raise StoreDamaged(f"{own.path}: a stored case does not hold ({error}); the file was left as it is") from error
+            raise StoreDamaged(
+                f"{own.path}: a stored case does not hold ({error}); the file was left as it is"
+            ) from error
         _, _, pairs = decode_array(body, bytes_max=CASE_BYTES_MAX)
         assert isinstance(pairs, list)
         for genesis, tap in pairs:

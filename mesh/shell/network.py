@@ -155,7 +155,12 @@ class Network:
         return link is not None
 
     def _admit(
-        self, stream: trio.SSLStream[trio.SocketStream], peer: DeviceCertificate, scope: trio.CancelScope, *, dialled: bool
+        self,
+        stream: trio.SSLStream[trio.SocketStream],
+        peer: DeviceCertificate,
+        scope: trio.CancelScope,
+        *,
+        dialled: bool,
     ) -> Link | None:
         """Let an authenticated peer in, unless it is ourselves, one link too many, or a second link that should go."""
         if peer.serial == self.device.certificate.serial or len(self.links) >= LINKS_MAX:

@@ -23,7 +23,7 @@ HASH_PREFIX_BYTES: Final = 16
 BLANK: Final = bytes(HASH_PREFIX_BYTES)
 """What an issuing tap consumes: a card without a record. So two issues of one card are a conflict like any other."""
 
-CREDITS: Final = frozenset({Operation.ISSUE, Operation.TOP_UP, Operation.VOID, Operation.REISSUE})
+CREDITS: Final[frozenset[int]] = frozenset({Operation.ISSUE, Operation.TOP_UP, Operation.VOID, Operation.REISSUE})
 
 
 class TapFact(NamedTuple):

@@ -8,7 +8,7 @@ facts are kept packed, 80 bytes a tap, and evaluated when somebody asks, so that
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, cast
@@ -17,10 +17,13 @@ from mesh.core.chain import Genesis, KnownHead, Run
 from mesh.core.kinds import Kind, Operation
 from mesh.errors import PeerError
 from mesh.views.card_account import Branches, CardAccount, TapFact, settle_card
-from mesh.views.tap_entry import decode_abort
-from mesh.views.tap_rules import Author, CountedTap, Refusal, author_of, read_tap
+from mesh.views.tap_entry import decode_abort, decode_taps
+from mesh.views.tap_rules import Author, Refusal, author_of, judge_tap
 
 _PACKED: Final = struct.Struct(">16s16s16s16sIIiB3x")
+_CONSUMED_AT: Final = 0
+_TAP_ID_AT: Final = 32
+_TAP: Final = int(Kind.TAP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,8 @@ class CardsView:
         self._log_numbers: dict[bytes, int] = {}
         self._aborts: dict[bytes, list[tuple[int, int]]] = {}
         self._refused: dict[tuple[int, int], Refusal] = {}
-        self._conflicted: set[bytes] = set()
+        self._collided: set[bytes] = set()
+        self._reported: set[bytes] = set()
 
     # -- Folding ---------------------------------------------------------------------------------------------------
 
@@ -100,38 +104,42 @@ class CardsView:
     def fold(self, run: Run) -> list[bytes]:
         """Take in a run of an opened log; return the cards that have a conflict now and had none before."""
         number = self._log_numbers[run.log_id]
-        author = self._logs[number].author
         touched: list[bytes] = []
-        for fields, identifier in zip(run.fields, run.ids, strict=True):
-            if fields[5] == Kind.TAP:
-                seq, body = cast(int, fields[2]), cast(bytes, fields[6])
-                match read_tap(body, author, entry_id=identifier, log=number, seq=seq):
-                    case CountedTap(card, fact):
-                        if self._add(card, fact):
-                            touched.append(card)
-                    case Refusal() as refusal:
-                        self._refused[number, seq] = refusal
-            elif fields[5] == Kind.ABORT:
-                self._fold_abort(number, cast(int, fields[2]), cast(bytes, fields[6]))
-        return [card for card in touched if self._newly_conflicted(card)]
+        taps = [
+            (fields, identifier) for fields, identifier in zip(run.fields, run.ids, strict=True) if fields[5] == _TAP
+        ]
+        self._fold_taps(number, taps, touched)
+        if len(taps) < len(run.ids):
+            for fields in run.fields:
+                if fields[5] == Kind.ABORT:
+                    self._fold_abort(number, cast(int, fields[2]), cast(bytes, fields[6]))
+        self._collided.update(touched)
+        return self._newly_conflicted(touched)
 
-    def _add(self, card: bytes, fact: TapFact) -> bool:
-        """Pack a fact; True if the card must be looked at because something may collide."""
-        packed = _PACKED.pack(*fact)
-        held = self._cards.get(card)
-        if held is None:
-            self._cards[card] = packed
-            return False
-        # A substring search over the packed facts is cheap and has no false negatives; misaligned hits only cost a look.
-        collides = fact.consumed in held or fact.tap_id in held
-        if collides and packed in self._packed_facts(held):
-            return False
-        self._cards[card] = held + packed
-        return collides
+    def _fold_taps(self, number: int, taps: list[tuple[list[object], bytes]], touched: list[bytes]) -> None:
+        author = self._logs[number].author
+        bodies = [cast(bytes, fields[6]) for fields, _ in taps]
+        cards, pack = self._cards, _PACKED.pack
+        for values, (fields, identifier) in zip(decode_taps(bodies), taps, strict=True):
+            seq = cast(int, fields[2])
+            read = judge_tap(values, author, identifier, number, seq)
+            if isinstance(read, Refusal):
+                self._refused[number, seq] = read
+                continue
+            card, fact = read
+            held = cards.get(card)
+            if held is None:
+                cards[card] = pack(*fact)
+            elif _stands_at(held, _CONSUMED_AT, fact[0]) or _stands_at(held, _TAP_ID_AT, fact[2]):
+                self._collide(card, held, pack(*fact))
+                touched.append(card)
+            else:
+                cards[card] = held + pack(*fact)
 
-    @staticmethod
-    def _packed_facts(held: bytes) -> Iterator[bytes]:
-        return (held[at : at + _PACKED.size] for at in range(0, len(held), _PACKED.size))
+    def _collide(self, card: bytes, held: bytes, packed: bytes) -> None:
+        """Something else consumed the same record, or has the same tap id, or this very entry came again."""
+        if not _stands_at(held, 0, packed):
+            self._cards[card] = held + packed
 
     def _fold_abort(self, number: int, seq: int, body: bytes) -> None:
         try:
@@ -143,18 +151,21 @@ class CardsView:
         if (number, seq) not in places:
             places.append((number, seq))
 
-    def _newly_conflicted(self, card: bytes) -> bool:
-        if card in self._conflicted or not self.account(card).conflicts:
-            return False
-        self._conflicted.add(card)
-        return True
+    def _newly_conflicted(self, cards: Iterable[bytes]) -> list[bytes]:
+        found = [card for card in dict.fromkeys(cards) if card not in self._reported and self.account(card).conflicts]
+        self._reported.update(found)
+        return found
 
-    def contest(self, log_id: bytes, from_seq: int) -> None:
-        """Count nothing of a log from `from_seq` on: it forked there, or a signature in it is bad. Never raised again."""
+    def contest(self, log_id: bytes, from_seq: int) -> list[bytes]:
+        """Count nothing of a log from `from_seq` on: it forked there, or a signature in it is bad.
+
+        Never raised again. Returns cards that have a conflict now and had none before: what is no longer counted may
+        have stood before another entry of the same tap id.
+        """
         log = self._logs[self._log_numbers[log_id]]
         if log.contested_from is None or from_seq < log.contested_from:
             log.contested_from = from_seq
-            self._conflicted = {card for card in self._conflicted if self.account(card).conflicts}
+        return self._newly_conflicted(sorted(self._collided))
 
     # -- Asking ----------------------------------------------------------------------------------------------------
 
@@ -173,7 +184,7 @@ class CardsView:
 
     def all_conflicts(self) -> list[Conflict]:
         """Every conflict at the venue, by card."""
-        return [conflict for card in sorted(self._conflicted) for conflict in self.conflicts(card)]
+        return [conflict for card in sorted(self._collided) for conflict in self.conflicts(card)]
 
     def standing(self, card: bytes, record_hash: bytes, parent: bytes, tap_id: bytes) -> CardStanding:
         """What speaks against a card that shows the record with this hash and parent.
@@ -231,3 +242,13 @@ class CardsView:
             fact.consumed,
             fact.written,
         )
+
+
+def _stands_at(held: bytes, offset: int, value: bytes) -> bool:
+    """Whether some packed fact has `value` at `offset`."""
+    at = held.find(value)
+    while at >= 0:
+        if at % _PACKED.size == offset:
+            return True
+        at = held.find(value, at + 1)
+    return False

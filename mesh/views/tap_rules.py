@@ -5,18 +5,22 @@ An entry that breaks a rule is kept and replicated all the same; it counts for n
 
 from __future__ import annotations
 
-import hashlib
+import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from hashlib import sha256
+from typing import Final, TypeAlias
 
 from mesh.core.certificate import DeviceCertificate
 from mesh.core.kinds import Operation, Role
-from mesh.errors import PeerError
+from mesh.limits import AMOUNT_MINOR_MAX
 from mesh.views.card_account import BLANK, CREDITS, HASH_PREFIX_BYTES, TapFact
-from mesh.views.card_record import NO_PARENT, RECORD_BYTES, CardRecord, decode_record, key_id
-from mesh.views.tap_entry import decode_tap
+from mesh.views.card_record import NO_PARENT, RECORD_BYTES, RECORD_VERSION, key_id
+from mesh.views.tap_entry import TapValues, decode_taps
+
+_RECORD: Final = struct.Struct(">B12sIII5s4s8s")
+"""A card record with the fields that are only compared kept together (mesh.views.card_record has them all)."""
 
 
 class Refusal(Enum):
@@ -30,7 +34,7 @@ class Refusal(Enum):
     WRONG_BALANCE = "the written balance is not the one read, changed by the amount"
 
 
-ROLE_FOR: Final[dict[Operation, Role]] = {
+ROLE_FOR: Final[dict[int, Role]] = {
     Operation.ISSUE: Role.TILL,
     Operation.TOP_UP: Role.TILL,
     Operation.SALE: Role.READER,
@@ -61,61 +65,59 @@ class CountedTap:
 
 def read_tap(body: bytes, author: Author, *, entry_id: bytes, log: int, seq: int) -> CountedTap | Refusal:
     """Apply every rule to one TAP entry. `log` is the caller's number for the entry's log."""
-    try:
-        tap = decode_tap(body)
-        written = decode_record(tap.written[:RECORD_BYTES])
-        witness = decode_record(tap.witness[:RECORD_BYTES]) if tap.witness else None
-    except PeerError:
+    (values,) = decode_taps([body])
+    read = judge_tap(values, author, entry_id, log, seq)
+    return read if isinstance(read, Refusal) else CountedTap(read[0], TapFact(*read[1]))
+
+
+FactValues: TypeAlias = tuple[bytes, bytes, bytes, bytes, int, int, int, int]
+"""The fields of a :class:`TapFact`, in order."""
+
+
+def judge_tap(
+    values: TapValues | None, author: Author, entry_id: bytes, log: int, seq: int
+) -> tuple[bytes, FactValues] | Refusal:
+    """The rules themselves, on a decoded body: the card and the fact's fields, or why it counts for nothing."""
+    if values is None:
         return Refusal.MALFORMED
-    refusal = _refusal(tap.operation, tap.amount_minor, author, witness, written, tap.witness)
-    if refusal is not None:
-        return refusal
-    fact = TapFact(
-        consumed_by(tap.witness),
-        hashlib.sha256(tap.written[:RECORD_BYTES]).digest()[:HASH_PREFIX_BYTES],
-        tap.tap_id,
-        entry_id[:HASH_PREFIX_BYTES],
-        log,
-        seq,
-        tap.amount_minor,
-        int(tap.operation),
-    )
-    return CountedTap(written.card, fact)
-
-
-def consumed_by(witness: bytes) -> bytes:
-    """What a tap with this witness consumes: the prefix of the record's hash, or BLANK."""
-    return hashlib.sha256(witness[:RECORD_BYTES]).digest()[:HASH_PREFIX_BYTES] if witness else BLANK
-
-
-def _refusal(
-    operation: Operation,
-    amount_minor: int,
-    author: Author,
-    witness: CardRecord | None,
-    written: CardRecord,
-    witness_bytes: bytes,
-) -> Refusal | None:
+    tap_id, operation, amount, witness, written, _ = values
     needed = ROLE_FOR.get(operation)
     if needed is None:
         return Refusal.UNKNOWN_OPERATION
     if needed not in author.roles:
         return Refusal.ROLE
-    if written.reader != author.key_id:
+    if len(written) < RECORD_BYTES or (witness and len(witness) < RECORD_BYTES):
+        return Refusal.MALFORMED
+    version, card_event, card_seq, balance, spent, _, reader, parent = _RECORD.unpack_from(written)
+    if version != RECORD_VERSION or balance > AMOUNT_MINOR_MAX or spent > AMOUNT_MINOR_MAX:
+        return Refusal.MALFORMED
+    if reader != author.key_id:
         return Refusal.FOREIGN_RECORD
-    if witness is None:
-        follows = written.seq == 1 and written.parent == NO_PARENT
-    else:
-        if (witness.card, witness.event) != (written.card, written.event):
+    if witness:
+        version, read_card_event, read_seq, before, spent, _, _, _ = _RECORD.unpack_from(witness)
+        if version != RECORD_VERSION or before > AMOUNT_MINOR_MAX or spent > AMOUNT_MINOR_MAX:
+            return Refusal.MALFORMED
+        if read_card_event != card_event:
             return Refusal.FOREIGN_RECORD
-        follows = written.seq == witness.seq + 1 and written.parent == consumed_by(witness_bytes)[:8]
+        consumed = sha256(witness[:RECORD_BYTES]).digest()[:HASH_PREFIX_BYTES]
+        follows = card_seq == read_seq + 1 and parent == consumed[:8]
+    else:
+        before, consumed = 0, BLANK
+        follows = card_seq == 1 and parent == NO_PARENT
     if not follows:
         return Refusal.NOT_A_CHILD
-    before = 0 if witness is None else witness.balance
-    delta = amount_minor if operation in CREDITS else -amount_minor
-    return None if written.balance == before + delta else Refusal.WRONG_BALANCE
+    if balance != (before + amount if operation in CREDITS else before - amount):
+        return Refusal.WRONG_BALANCE
+    written_hash = sha256(written[:RECORD_BYTES]).digest()[:HASH_PREFIX_BYTES]
+    fact = (consumed, written_hash, tap_id, entry_id[:HASH_PREFIX_BYTES], log, seq, amount, operation)
+    return card_event[:8], fact
+
+
+def consumed_by(witness: bytes) -> bytes:
+    """What a tap with this witness consumes: the prefix of the record's hash, or BLANK."""
+    return sha256(witness[:RECORD_BYTES]).digest()[:HASH_PREFIX_BYTES] if witness else BLANK
 
 
 def allowed_operations(roles: Collection[Role]) -> frozenset[Operation]:
     """The operations that count when a device with these roles signs them."""
-    return frozenset(operation for operation, role in ROLE_FOR.items() if role in roles)
+    return frozenset(Operation(operation) for operation, role in ROLE_FOR.items() if role in roles)

@@ -1,0 +1,124 @@
+"""The two processes of `tapmesh bench sync`, and the ceiling that they are held against. Run as a module, JSON out.
+
+sync_process send DIR              serve what DIR holds; prints the port, ends when stdin closes
+sync_process receive DIR PORT      take everything in; prints the measurement, ends when every signature is verified
+sync_process limit DIR             decode, links and insert alone, of the same runs, without network, views or TLS
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import trio
+
+from mesh.core.chain import check_run, encode_run, split_run
+from mesh.core.entry import NO_PREV
+from mesh.shell.device import REPLICA_FILE, Device, open_device
+from mesh.shell.network import Endpoint, Network, Settings
+from mesh.shell.store import Durability, RunStore
+
+LOOPBACK = "127.0.0.1"
+
+
+def _peak_rss_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _say(**values: object) -> None:
+    print(json.dumps(values), flush=True)
+
+
+async def send(directory: Path) -> None:
+    async with open_device(directory) as device, trio.open_nursery() as nursery:
+        network = Network(device, Settings(Endpoint(LOOPBACK, 0), mdns=False))
+        port = await nursery.start(network.run)
+        _say(port=port, entries=device.entries_held, digest=device.node.frontier.digest().hex())
+        await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+        _say(peak_rss_mb=_peak_rss_mb())
+        nursery.cancel_scope.cancel()
+
+
+async def receive(directory: Path, port: int, digest: str) -> None:
+    async with open_device(directory) as device, trio.open_nursery() as nursery:
+        started = time.perf_counter()
+        network = Network(device, Settings(Endpoint(LOOPBACK, 0), peers=(Endpoint(LOOPBACK, port),), mdns=False))
+        await nursery.start(network.run)
+        await _until_complete(device, digest)
+        synced_s = time.perf_counter() - started
+        cpu = resource.getrusage(resource.RUSAGE_SELF)
+        found = _query_cards(device)
+        while device.verifier.pending:
+            await trio.sleep(0.05)
+        verified_s = time.perf_counter() - started
+        size = sum(path.stat().st_size for path in directory.glob("replica.db*"))
+        _say(
+            synced_s=synced_s,
+            verified_s=verified_s,
+            cpu_s=cpu.ru_utime + cpu.ru_stime,
+            peak_rss_mb=_peak_rss_mb(),
+            entries=device.entries_held,
+            disk_bytes=size,
+            **found,
+        )
+        nursery.cancel_scope.cancel()
+
+
+async def _until_complete(device: Device, digest: str) -> None:
+    """Everything is held, folded into the cards view, and committed as replica.db promises."""
+    while device.node.frontier.digest().hex() != digest:
+        await trio.sleep(0.002)
+    await device.replica.flushed()
+
+
+def _query_cards(device: Device) -> dict[str, int]:
+    """Ask for every card once: what the measured time has brought must be there."""
+    cards = list(device.cards.cards())
+    balance = sum(device.cards.account(card).balance_minor for card in cards)
+    return {"cards": len(cards), "balance_minor": balance, "conflicts": len(device.cards.all_conflicts())}
+
+
+def limit(directory: Path) -> None:
+    """What remains if nothing but decoding, link checks and the insert is done, in one thread."""
+    source = RunStore(directory / REPLICA_FILE, Durability.PROCESS, read_only=True)
+    runs = [(log.log_id, entries) for log in source.logs() for entries in source.runs(log.log_id)]
+    encoded = [(log_id, len(entries), encode_run(entries)) for log_id, entries in runs]
+    genesis = {log.log_id: log.genesis for log in source.logs()}
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+        store = RunStore(Path(scratch) / "limit.db", Durability.PROCESS)
+        gc.collect()
+        started = time.perf_counter()
+        count = 0
+        for at in range(0, len(encoded), 40):
+            with store.transaction():
+                for log_id, entries, blob in encoded[at : at + 40]:
+                    run = check_run(log_id, split_run(entries, blob))
+                    if run.first_seq == 0:
+                        store.add_log(log_id, genesis[log_id])
+                        store.add_branch(log_id, 0, 0, NO_PREV, parent=None, attached=True)
+                    store.append_run(run, 0, verified=False)
+                    count += entries
+        elapsed_s = time.perf_counter() - started
+        store.close()
+    _say(entries_per_s=count / elapsed_s)
+
+
+def main(arguments: list[str]) -> None:
+    match arguments:
+        case ["send", directory]:
+            trio.run(send, Path(directory))
+        case ["receive", directory, port, digest]:
+            trio.run(receive, Path(directory), int(port), digest)
+        case ["limit", directory]:
+            limit(Path(directory))
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
