@@ -113,6 +113,7 @@ class Forwarder:
         """When a log last had its turn: the number of the batch."""
         self._batches = 0
         self._failures = 0
+        self._from_the_beginning = False
 
     # -- Comparing -------------------------------------------------------------------------------------------------
 
@@ -125,14 +126,22 @@ class Forwarder:
             del self._cursors[key]
         if new_life:
             self._refused.clear()
-        self._epoch, self._heads = answer.epoch, heads
+        self._epoch, self._heads = answer.epoch, {} if self._from_the_beginning else heads
         return bool(lost)
 
     def forget(self) -> None:
-        """Believe nothing to be upstream: everything is sent again from the beginning of every log."""
+        """Believe nothing to be upstream: everything is sent again from the beginning of every log.
+
+        Until :meth:`trust` the service's heads are not believed either.
+        """
+        self._from_the_beginning = True
         self._cursors.clear()
         self._heads.clear()
         self._refused.clear()
+
+    def trust(self) -> None:
+        """Believe the service's heads again."""
+        self._from_the_beginning = False
 
     @property
     def epoch(self) -> bytes | None:

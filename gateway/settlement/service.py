@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, TypeVar
 
@@ -25,6 +26,7 @@ from gateway.settlement.report import ledger_report, status_report
 from gateway.settlement.store import HeadState, LedgerStore, Unverified
 from gateway.settlement_api import (
     HeadsAnswer,
+    Outcome,
     OutcomeCode,
     ReceiptsAnswer,
     RunsAnswer,
@@ -47,17 +49,35 @@ FORWARDING_ROLES: Final = frozenset({Role.GATEWAY, Role.READER})
 _Result = TypeVar("_Result")
 
 
+@dataclass(frozen=True, slots=True)
+class BatchTaken:
+    """What one batch brought, for whoever watches the service."""
+
+    sender: str
+    stored: int
+    known: int
+    set_aside: int
+    refused: tuple[str, ...]
+
+
 class SettlementService:
     """One ledger, answered for. Create it and run :meth:`verify_signatures` in the same trio run."""
 
-    def __init__(self, store: LedgerStore, certificate: DeviceCertificate, signer: Signer) -> None:
+    def __init__(
+        self,
+        store: LedgerStore,
+        certificate: DeviceCertificate,
+        signer: Signer,
+        *,
+        taken: Callable[[BatchTaken], None] = lambda batch: None,
+    ) -> None:
+        """`taken` is told of every batch after its commit."""
         self._store = store
         self._certificate = certificate
         self._signer = signer
         self._one_thread = trio.CapacityLimiter(1)
         self._new_entries = trio.Event()
-        self.batches = 0
-        """Batches answered since this process began."""
+        self._taken = taken
 
     async def handle(self, request: Request, peer: DeviceCertificate) -> Response:
         """Answer one request of an authenticated device of this venue."""
@@ -107,7 +127,7 @@ class SettlementService:
             return refusal(HTTPStatus.BAD_REQUEST, f"the batch cannot be read, nothing of it was stored: {error}")
         outcomes = await self._in_thread(lambda: self._store.accept(runs))
         self._new_entries.set()
-        self.batches += 1
+        self._taken(_batch_taken(peer.name, outcomes))
         accepted = [run.log_id for run, o in zip(runs, outcomes, strict=True) if o.code is OutcomeCode.ACCEPTED]
         states = await self._in_thread(lambda: self._store.head_states(accepted[:RECEIPTS_PER_ANSWER_MAX]))
         receipts = self._sign(states[:RECEIPTS_PER_ANSWER_MAX])
@@ -130,6 +150,16 @@ class SettlementService:
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         return await trio.to_thread.run_sync(work, limiter=self._one_thread)
+
+
+def _batch_taken(sender: str, outcomes: Sequence[Outcome]) -> BatchTaken:
+    return BatchTaken(
+        sender,
+        stored=sum(outcome.stored for outcome in outcomes),
+        known=sum(outcome.known for outcome in outcomes),
+        set_aside=sum(outcome.set_aside for outcome in outcomes),
+        refused=tuple(outcome.sentence for outcome in outcomes if outcome.code is OutcomeCode.REFUSED),
+    )
 
 
 def receipt_for(state: HeadState, epoch: bytes, certificate: bytes) -> Receipt:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -135,6 +135,13 @@ class SqliteLedger:
     def heads(self) -> list[LogHeads]:
         logs = sorted(self._logs.by_id.values(), key=lambda log: log.log_id)
         return [LogHeads(log.log_id, tuple(sorted(head.position for head in log.heads))) for log in logs]
+
+    def chains(self) -> Iterator[Unverified]:
+        """Every chain from its genesis to each head of its log, whole."""
+        for log in list(self._logs.by_id.values()):
+            for head in log.heads:
+                entries = tuple(data for _, data in self._logs.chain(log, head.position, 0))
+                yield Unverified(log.log_id, head.branch, 0, entries, log.certificate.log_key)
 
     def head_states(self, log_ids: Sequence[bytes]) -> list[HeadState]:
         held = (self._logs.by_id.get(log_id) for log_id in dict.fromkeys(log_ids))
