@@ -120,3 +120,7 @@ VENUE_NAME_CHARS_MAX: Final = 64
 DISCOVERED_NAMES_MAX: Final = 1024
 """Instances of our service on the local network that are followed at once."""
 PEER_ADDRESSES_MAX: Final = 8
+
+# --- Programs -----------------------------------------------------------------------------------------------------
+COMMAND_BYTES_MAX: Final = 4096
+"""One line typed at a running program."""
