@@ -2,14 +2,15 @@
 
 The profile is small on purpose: unsigned and negative integers, byte strings, UTF-8 text, booleans, null, and arrays
 of those. No maps (their order is where encoders disagree), no floats, no tags. cbor2 itself accepts trailing bytes,
-non-minimal integers, indefinite lengths and tags; all of them are refused here by checking the type of every value and
-requiring that re-encoding gives the same bytes.
+non-minimal integers and indefinite lengths; all of them are refused here by checking the type of every value and
+requiring that re-encoding gives the same bytes. Tags are refused before cbor2 looks into them: references (tags 25, 28
+and 29) would let a few hundred bytes stand for more than any memory holds, and bignums for more than any integer here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, TypeAlias, cast
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn, TypeAlias, cast
 
 import cbor2
 
@@ -65,11 +66,27 @@ def decode_all_unchecked(items: Sequence[bytes]) -> list[object]:
     """Like :func:`decode_unchecked`, for many items that stand or fall together."""
     loads = cbor2.loads
     try:
-        return [loads(data, max_depth=CBOR_DEPTH_MAX + 2) for data in items]
+        # Maps are refused later, by type; until then their keys must not be ones whose hashes can be made to collide.
+        return [
+            loads(data, max_depth=CBOR_DEPTH_MAX + 2, semantic_decoders=_TAGS, strict_hashable_types=True)
+            for data in items
+        ]
     except (cbor2.CBORDecodeError, ValueError, ArithmeticError, LookupError, TypeError) as error:
-        # cbor2 decodes tags into regular expressions, dates, decimals and networks; each of those has its own way
-        # to fail on garbage, and none of them is ours to allow.
-        raise NotCanonical(f"not CBOR that is allowed here: {error}") from error
+        raise NotCanonical(f"not CBOR that is allowed here: {error.__cause__ or error}") from error
+
+
+def _refuse_tag(*_: object) -> NoReturn:
+    raise NotCanonical("a tag is not allowed here")
+
+
+class _EveryTag(dict[int, Callable[..., NoReturn]]):
+    """Decoders that cbor2 asks before its own: one for each tag there is. (A dict, because it asks a dict fastest.)"""
+
+    def __missing__(self, tag: int) -> Callable[..., NoReturn]:
+        return _refuse_tag
+
+
+_TAGS: Final = _EveryTag()
 
 
 def _plain(value: object, depth: int) -> Value:
