@@ -143,7 +143,7 @@ def _cannot_open(path: Path, error: apsw.Error) -> LedgerDamaged:
 
 
 def _prepare(db: apsw.Connection, path: Path) -> None:
-    mode = select(db, "PRAGMA journal_mode=wal")
+    mode = db.execute("PRAGMA journal_mode=wal").fetchall()
     if mode != [("wal",)]:
         raise StorageError(f"{path}: this file system does not allow a write-ahead log ({mode[0][0]})")
     db.execute("PRAGMA synchronous=FULL")
@@ -152,15 +152,15 @@ def _prepare(db: apsw.Connection, path: Path) -> None:
 
 
 def _is_empty(db: apsw.Connection) -> bool:
-    return select(db, "SELECT count(*) FROM sqlite_schema") == [(0,)]
+    return db.execute("SELECT count(*) FROM sqlite_schema").fetchall() == [(0,)]
 
 
 def _require_ours(db: apsw.Connection, path: Path, venue_id: bytes) -> None:
-    application = select(db, "PRAGMA application_id")
-    version = select(db, "PRAGMA user_version")
+    application = db.execute("PRAGMA application_id").fetchall()
+    version = db.execute("PRAGMA user_version").fetchall()
     if application != [(APPLICATION_ID,)]:
         raise LedgerDamaged(f"{path} is not a ledger of this program; it was left as it is")
     if version != [(SCHEMA_VERSION,)]:
         raise LedgerDamaged(f"{path} has version {version[0][0]}, this program reads {SCHEMA_VERSION}; left as it is")
-    if select(db, "SELECT venue_id FROM store") != [(venue_id,)]:
+    if db.execute("SELECT venue_id FROM store").fetchall() != [(venue_id,)]:
         raise WrongVenue(f"{path} is the ledger of another venue; nothing was changed. Give another directory")
