@@ -24,7 +24,17 @@ from typing import Final, cast
 import cbor2
 
 from mesh.core.certificate import DeviceCertificate, VenueRoot, parse_device_certificate
-from mesh.core.codec import NotCanonical, TooLarge, Value, decode_all_unchecked, decode_array, decode_unchecked, encode
+from mesh.core.codec import (
+    NotCanonical,
+    TooLarge,
+    Value,
+    are_canonical,
+    array_header,
+    decode_all_unchecked,
+    decode_array,
+    decode_unchecked,
+    encode,
+)
 from mesh.core.entry import (
     ID_BYTES,
     LOG_ID_BYTES,
@@ -47,6 +57,8 @@ from mesh.limits import (
 )
 
 NONCE_BYTES: Final = 16
+_PAYLOAD_HEADER: Final = 0x87
+"""CBOR array of seven."""
 
 
 class WrongLog(PeerError):
@@ -153,15 +165,6 @@ def _known_head(value: object) -> KnownHead:
             raise BadGenesis("an earlier head is [log_id(16), seq, id(32)]")
 
 
-def array_header(count: int) -> bytes:
-    """The CBOR head of an array of `count` items, so that stored sequences decode in one call."""
-    if count < 24:
-        return bytes([0x80 + count])
-    if count < 256:
-        return bytes([0x98, count])
-    return b"\x99" + count.to_bytes(2, "big")
-
-
 def encode_run(entries: Sequence[bytes]) -> bytes:
     """A CBOR sequence (RFC 8742) of byte strings: two runs that follow each other join by joining their bytes."""
     return cbor2.dumps(list(entries))[len(array_header(len(entries))) :]
@@ -184,11 +187,9 @@ def check_run(log_id: bytes, entries: Sequence[bytes]) -> Run:
     """Rules 2, 4, 5 and 6 over one run, or a `PeerError`. Signatures and what it follows are the caller's to check."""
     payloads = [entry[:-SIGNATURE_BYTES] for entry in entries]
     fields = cast("list[list[object]]", decode_all_unchecked(payloads))
-    # Field types first: only then is the shortest encoding certain to be no longer than what was decoded, ...
     for entry_fields in fields:
         check_fields(entry_fields)
-    # ... so that equal bytes in sum mean that every payload, one by one, is canonical and has nothing behind it.
-    if cbor2.dumps(fields) != array_header(len(fields)) + b"".join(payloads):
+    if not are_canonical(fields, payloads, _PAYLOAD_HEADER):
         raise NotCanonical("an entry is not the deterministic CBOR encoding of its fields (RFC 8949, 4.2.1)")
     sha256 = hashlib.sha256
     ids = [sha256(entry).digest() for entry in entries]

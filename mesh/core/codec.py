@@ -89,6 +89,29 @@ class _EveryTag(dict[int, Callable[..., NoReturn]]):
 _TAGS: Final = _EveryTag()
 
 
+def are_canonical(values: Sequence[Sequence[object]], encoded: Sequence[bytes], header: int) -> bool:
+    """Whether each of `encoded` is the deterministic encoding of the array in `values` at its place.
+
+    Every array has the one-byte `header`, and holds only plain integers and byte strings (the caller has checked the
+    types). One encoding call for all: because each value's deterministic encoding is its shortest, equal bytes in sum
+    mean that every item, one by one, is canonical and has nothing behind it.
+    """
+    flat = [item for value in values for item in value]
+    if any(data[0] != header for data in encoded):
+        return False
+    return cbor2.dumps(flat) == array_header(len(flat)) + b"".join([data[1:] for data in encoded])
+
+
+def array_header(count: int) -> bytes:
+    """The CBOR head of an array of `count` items, so that sequences of items can be encoded and decoded in one call."""
+    if count < 24:
+        return bytes([0x80 + count])
+    if count < 256:
+        return bytes([0x98, count])
+    assert count < 65_536, "no array of ours is that long"
+    return b"\x99" + count.to_bytes(2, "big")
+
+
 def _plain(value: object, depth: int) -> Value:
     if type(value) in _SCALARS:
         return cast(Value, value)

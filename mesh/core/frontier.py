@@ -322,7 +322,7 @@ class Frontier:
 
 
 def place_compared(run: Run, compared: Sequence[tuple[Branch, Sequence[bytes]]]) -> Placement:
-    """Place a run by the ids that each candidate branch holds, from the seq before the run's first one on (or from 0)."""
+    """Place a run by the ids that each candidate branch holds, from the seq before the run's first on (or from 0)."""
     forks: list[Forks] = []
     for branch, held in compared:
         placement = _compare(run, branch, held)

@@ -17,6 +17,8 @@ from mesh.shell.store import RunStore
 
 _Result = TypeVar("_Result")
 _BATCH_BYTES: Final = 4 * 1024 * 1024
+_PAUSE_S: Final = 0.05
+"""Writes are collected this long, unless a full batch is there or somebody waits for them."""
 
 
 class Replica:
@@ -32,6 +34,7 @@ class Replica:
         self._committed = 0
         self._changed = trio.Condition()
         self._wake = trio.Event()
+        self._hurry = trio.Event()
 
     def put(self, write: Callable[[RunStore], None], size: int) -> None:
         """Queue one write of about `size` bytes; order is kept."""
@@ -39,6 +42,8 @@ class Replica:
         self._queued_bytes += size
         self._put += 1
         self._wake.set()
+        if self._queued_bytes >= _BATCH_BYTES:
+            self._hurry.set()
 
     async def room(self) -> None:
         """Wait until the disk has caught up enough to take more."""
@@ -49,6 +54,7 @@ class Replica:
     async def flushed(self) -> None:
         """Wait until everything that was put so far is committed."""
         target = self._put
+        self._hurry.set()
         async with self._changed:
             while self._committed < target:
                 await self._changed.wait()
@@ -63,6 +69,9 @@ class Replica:
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
+            with trio.move_on_after(_PAUSE_S):
+                await self._hurry.wait()
+            self._hurry = trio.Event()
             while self._queue:
                 batch, size = self._take()
                 # Not cancellable half way: a batch is committed, or the process is ending anyway.

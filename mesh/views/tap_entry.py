@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, cast
 
-from mesh.core.chain import array_header
-from mesh.core.codec import decode_all_unchecked, decode_array, encode
+from mesh.core.codec import are_canonical, decode_all_unchecked, decode_array, encode
 from mesh.core.kinds import Operation
 from mesh.errors import PeerError
 from mesh.limits import AMOUNT_MINOR_MAX, CARD_SLOT_BYTES_MAX, ENTRY_BODY_BYTES_MAX
@@ -25,6 +24,8 @@ from mesh.limits import AMOUNT_MINOR_MAX, CARD_SLOT_BYTES_MAX, ENTRY_BODY_BYTES_
 TapValues: TypeAlias = tuple[bytes, int, int, bytes, bytes, bytes]
 """tap_id, operation, amount_minor, witness, written, document; a list at run time, as it was decoded."""
 
+_BODY_HEADER: Final = 0x86
+"""CBOR array of six."""
 _OPERATION_MAX: Final = int(max(Operation))
 
 
@@ -70,7 +71,7 @@ def decode_taps(bodies: Sequence[bytes]) -> list[TapValues | None]:
     """Parse many TAP bodies strictly and quickly: the values of each, or None where :func:`decode_tap` would raise."""
     try:
         values = [check_tap_values(value) for value in decode_all_unchecked(bodies)]
-        if encode(values) == array_header(len(values)) + b"".join(bodies):
+        if are_canonical(values, bodies, _BODY_HEADER):
             return list(values)
     except PeerError:
         pass
