@@ -80,7 +80,14 @@ class Tick:
     """Time passed."""
 
 
-Event: TypeAlias = LinkUp | Received | LinkDown | OwnAppended | Located | Compared | SignatureFailed | Tick
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The device was carried into another zone: its links end, and it meets whoever is there."""
+
+    zone: str
+
+
+Event: TypeAlias = LinkUp | Received | LinkDown | OwnAppended | Located | Compared | SignatureFailed | Tick | Moved
 
 # -- Effects -------------------------------------------------------------------------------------------------------
 
@@ -185,6 +192,21 @@ class PeerPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Met:
+    """A peer's hello was accepted: from here on this link carries logs."""
+
+    link: int
+    peer: DeviceCertificate
+
+
+@dataclass(frozen=True, slots=True)
+class InStep:
+    """This node and its peer hold the same entries: neither has anything to give. Said after each catching up."""
+
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something a person looking after this node may want to know; nothing has to be done."""
 
@@ -192,5 +214,17 @@ class Note:
 
 
 Effect: TypeAlias = (
-    Send | Close | Serve | Accepted | Relabel | Attached | ReadBack | AppendProof | Contested | PeerPlan | Note
+    Send
+    | Close
+    | Serve
+    | Accepted
+    | Relabel
+    | Attached
+    | ReadBack
+    | AppendProof
+    | Contested
+    | PeerPlan
+    | Met
+    | InStep
+    | Note
 )

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from mesh.core.catching_up import CatchingUp, Step
 from mesh.core.certificate import DeviceCertificate, VenueRoot
 from mesh.core.chain import Genesis, Run, check_run, first_bad_signature, parse_genesis, split_run, verify_tip
 from mesh.core.entry import LOG_ID_BYTES, entry_id, verify_signature
@@ -29,9 +30,12 @@ from mesh.core.events import (
     Contested,
     Effect,
     Event,
+    InStep,
     LinkDown,
     LinkUp,
     Located,
+    Met,
+    Moved,
     Note,
     OwnAppended,
     PeerPlan,
@@ -60,7 +64,7 @@ from mesh.core.frontier import (
     place_compared,
 )
 from mesh.core.gossip import Wants
-from mesh.core.kinds import Kind, Lane
+from mesh.core.kinds import Kind, Lane, Role
 from mesh.core.messages import (
     Announce,
     Buckets,
@@ -149,7 +153,10 @@ class Node:
         self._identity = identity
         self._root = root
         self.zone = zone
+        self.zone_bound = False
+        """Whether a role that bridges zones is not used: a courier on foot is in one zone at a time."""
         self._links: dict[int, _Link] = {}
+        self._catching_up = CatchingUp()
         self._own: set[bytes] = set()
         self._wants = Wants(self.frontier.holds)
         self._proven: set[bytes] = set()
@@ -168,22 +175,29 @@ class Node:
             case OwnAppended(run):
                 self._own_appended(run, now, effects)
             case LinkUp(link, peer):
-                session = Session(self._root.venue_id)
+                session, digest = Session(self._root.venue_id), self.frontier.digest()
                 self._links[link] = _Link(peer, session, now, now)
-                effects.append(Send(link, session.hello(self.zone, self.frontier.digest())))
+                self._catching_up.link_up(link, digest)
+                effects.append(Send(link, session.hello(self.zone, digest)))
             case LinkDown(link):
-                self._links.pop(link, None)
-                self._wants.link_down(link)
+                self._forget(link)
             case Located():
                 self._located(event)
             case Compared(token, entries):
                 self._compared(token, entries, now, effects)
             case SignatureFailed(log_id, seq):
                 self._contest(log_id, seq, effects)
+            case Moved(zone):
+                self.zone = zone
+                for link in list(self._links):
+                    self._drop(link, "this device was carried to another zone", effects, blame_peer=False)
             case Tick():
                 self._tick(now, effects)
         self._ask(now, effects)
         self._tell_news(now, effects)
+        # A quarter of a second apart even while a liar's offers keep something wanted for ever.
+        if isinstance(event, Tick) or not self._wants.pending_logs():
+            self._catch_up(now, effects)
         return effects
 
     def deadline(self) -> float | None:
@@ -225,10 +239,14 @@ class Node:
             self._drop(number, str(error), effects)
 
     def _drop(self, number: int, reason: str, effects: list[Effect], *, blame_peer: bool = True) -> None:
-        del self._links[number]
-        self._wants.link_down(number)
+        self._forget(number)
         effects.append(Send(number, encode_message(Bye(reason))))
         effects.append(Close(number, reason, blame_peer))
+
+    def _forget(self, number: int) -> None:
+        self._links.pop(number, None)
+        self._catching_up.link_down(number)
+        self._wants.link_down(number)
 
     def _receive(self, number: int, data: bytes, now: float, effects: list[Effect]) -> None:
         link = self._links[number]
@@ -243,12 +261,15 @@ class Node:
             case RunMessage():
                 self._on_run(number, link, message, now, effects)
             case Hello(_, zone, digest):
-                if not accepts_zone(self.zone, self._identity.roles, zone, link.peer.roles):
+                roles = self._identity.roles - {Role.COURIER} if self.zone_bound else self._identity.roles
+                if not accepts_zone(self.zone, roles, zone, link.peer.roles):
                     raise WrongZone(f"a {self.zone!r} node takes zone {zone!r} only from couriers and gateways")
                 link.live, link.zone = True, zone
-                self._on_digest(number, link, digest, effects)
+                effects.append(Met(number, link.peer))
+                self._catching_up.met(number)
+                self._on_digest(number, digest, now, effects)
             case Digest(digest):
-                self._on_digest(number, link, digest, effects)
+                self._on_digest(number, digest, now, effects)
             case Buckets(digests):
                 self._send_frontier(number, digests, effects)
             case FrontierPart(logs):
@@ -265,13 +286,32 @@ class Node:
             case Plan(log_id, entries, size):
                 effects.append(PeerPlan(number, log_id, entries, size))
             case Bye(reason):
-                del self._links[number]
-                self._wants.link_down(number)
+                self._forget(number)
                 effects.append(Close(number, f"the peer said: {reason}", blame_peer=False))
 
-    def _on_digest(self, number: int, link: _Link, digest: bytes, effects: list[Effect]) -> None:
-        if digest != self.frontier.digest():
-            effects.append(Send(number, encode_message(Buckets(tuple(self.frontier.bucket_digests())))))
+    def _on_digest(self, number: int, digest: bytes, now: float, effects: list[Effect]) -> None:
+        if self._catching_up.heard(number, digest, self.frontier.digest(), now):
+            self._compare(number, effects)
+
+    def _compare(self, number: int, effects: list[Effect]) -> None:
+        effects.append(Send(number, encode_message(Buckets(tuple(self.frontier.bucket_digests())))))
+
+    def _tell_digest(self, number: int, now: float, effects: list[Effect]) -> None:
+        digest = self.frontier.digest()
+        self._links[number].said = now
+        self._catching_up.told(number, digest, now)
+        effects.append(Send(number, encode_message(Digest(digest))))
+
+    def _catch_up(self, now: float, effects: list[Effect]) -> None:
+        if self._catching_up.any:
+            for number, step in self._catching_up.steps(self.frontier.digest(), now):
+                match step:
+                    case Step.TELL:
+                        self._tell_digest(number, now, effects)
+                    case Step.COMPARE:
+                        self._compare(number, effects)
+                    case Step.IN_STEP:
+                        effects.append(InStep(number))
 
     def _send_frontier(self, number: int, theirs: tuple[bytes, ...], effects: list[Effect]) -> None:
         ours = self.frontier.bucket_digests()
@@ -533,5 +573,4 @@ class Node:
             if now - link.heard > LINK_SILENCE_S_MAX:
                 self._drop(number, "nothing heard for too long", effects, blame_peer=False)
             elif link.live and now - link.said >= KEEPALIVE_S:
-                link.said = now
-                effects.append(Send(number, encode_message(Digest(self.frontier.digest()))))
+                self._tell_digest(number, now, effects)

@@ -30,6 +30,9 @@ from mesh.core.events import (
     Contested,
     Effect,
     Event,
+    InStep,
+    LinkDown,
+    Met,
     Note,
     OwnAppended,
     PeerPlan,
@@ -82,7 +85,7 @@ class ConflictSurfaced:
 
 @dataclass(frozen=True, slots=True)
 class ForkSurfaced:
-    """A log is contested from `from_seq` on: its key signed two entries at one seq, or an entry with a bad signature."""
+    """A log is contested from `from_seq` on: its key signed two entries at one seq, or a signature in it is bad."""
 
     log_id: bytes
     from_seq: int
@@ -104,7 +107,30 @@ class Noted:
     text: str
 
 
-Notice: TypeAlias = ConflictSurfaced | ForkSurfaced | Planned | Noted
+@dataclass(frozen=True, slots=True)
+class PeerMet:
+    """A link to a peer carries logs from now on: each accepted the other."""
+
+    peer: DeviceCertificate
+
+
+@dataclass(frozen=True, slots=True)
+class PeerParted:
+    """A link to a peer ended; `reason` is for people."""
+
+    peer: DeviceCertificate
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInStep:
+    """A peer and this device hold the same entries, `seconds` after they met."""
+
+    peer: DeviceCertificate
+    seconds: float
+
+
+Notice: TypeAlias = ConflictSurfaced | ForkSurfaced | Planned | Noted | PeerMet | PeerParted | PeerInStep
 
 
 class Device:
@@ -120,6 +146,8 @@ class Device:
         self.verifier = Verifier(replica, self._log_key, lambda log_id, seq: self.post(SignatureFailed(log_id, seq)))
         self.links: LinkPort | None = None
         self.own_logs: set[bytes] = set()
+        self._met: dict[int, tuple[DeviceCertificate, float]] = {}
+        """The peers that accepted us and were accepted, by link, and since when."""
         self._own_reader = own_reader
         self._own_limiter = trio.CapacityLimiter(1)
         self._logs = OwnLogs(identity, own, [])
@@ -201,6 +229,14 @@ class Device:
             self._carry_out(effect)
         self._woken.set()
 
+    def link_ended(self, link: int, reason: str) -> bool:
+        """The carrier of links says that one is gone; True if its peer had been met."""
+        self.post(LinkDown(link))
+        if link not in self._met:
+            return False
+        self.notify(PeerParted(self._met.pop(link)[0], reason))
+        return True
+
     @property
     def entries_held(self) -> int:
         """Entries in all logs, forks and islands included."""
@@ -210,15 +246,9 @@ class Device:
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
-            case Send(link, data):
+            case Send() | Serve() | Close():
                 if self.links is not None:
-                    self.links.send(link, data)
-            case Serve():
-                if self.links is not None:
-                    self.links.serve(effect)
-            case Close(link, reason, blame_peer):
-                if self.links is not None:
-                    self.links.close(link, reason, blame_peer=blame_peer)
+                    _put_on_link(self.links, effect)
             case Accepted():
                 self._accepted(effect)
             case Relabel(log_id, branch, into):
@@ -232,15 +262,22 @@ class Device:
             case Contested(log_id, from_seq):
                 self._contested(log_id, from_seq)
             case PeerPlan(_, log_id, entries, size):
-                self._notify(Planned(log_id, entries, size))
+                self.notify(Planned(log_id, entries, size))
+            case Met(link, peer):
+                self._met[link] = (peer, trio.current_time())
+                self.notify(PeerMet(peer))
+            case InStep(link):
+                peer, since = self._met[link]
+                self.notify(PeerInStep(peer, trio.current_time() - since))
             case Note(text):
-                self._notify(Noted(text))
+                self.notify(Noted(text))
 
     def _spawn(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
         assert self._nursery is not None, "effects are carried out only while the device is open"
         self._nursery.start_soon(work, *arguments)
 
-    def _notify(self, notice: Notice) -> None:
+    def notify(self, notice: Notice) -> None:
+        """Tell every subscriber."""
         for subscriber in self._subscribers:
             with suppress(trio.BrokenResourceError):
                 subscriber.send_nowait(notice)
@@ -283,7 +320,7 @@ class Device:
         if log is not None:
             self.cards.open_log(log_id, log.genesis)
             self._surface(self.cards.contest(log_id, from_seq))
-        self._notify(ForkSurfaced(log_id, from_seq))
+        self.notify(ForkSurfaced(log_id, from_seq))
 
     async def _read_back(self, effect: ReadBack) -> None:
         pieces = [await self.read_entries(effect.log_id, piece) for piece in effect.pieces]
@@ -312,7 +349,7 @@ class Device:
             case = make_case(self.root, evidence)
             digest = hashlib.sha256(case).digest()
             await self.write_own(partial(RunStore.put_evidence, digest=digest, body=case))
-            self._notify(ConflictSurfaced(conflict, case))
+            self.notify(ConflictSurfaced(conflict, case))
 
     def _log_key(self, log_id: bytes) -> bytes:
         return self.node.frontier.logs[log_id].genesis.certificate.log_key
@@ -348,6 +385,16 @@ class Device:
             else:
                 await trio.sleep_until(deadline)
             self.post(Tick())
+
+
+def _put_on_link(links: LinkPort, effect: Send | Serve | Close) -> None:
+    match effect:
+        case Send(link, data):
+            links.send(link, data)
+        case Serve():
+            links.serve(effect)
+        case Close(link, reason, blame_peer):
+            links.close(link, reason, blame_peer=blame_peer)
 
 
 def _write_run(store: RunStore, accepted: Accepted) -> None:

@@ -7,6 +7,7 @@ end the link, and the peer compares again when it is back.
 
 from __future__ import annotations
 
+import ssl
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
@@ -89,7 +90,7 @@ class Link:
             try:
                 data = await self.stream.receive_some(READ_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                self.closing = self.closing or f"the connection broke ({error.__cause__ or error})"
+                self.closing = self.closing or _broken(error)
                 break
             if not data:
                 self.closing = self.closing or "the peer went away"
@@ -114,7 +115,7 @@ class Link:
                     self._wake = trio.Event()
                     await self._wake.wait()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self.closing = self.closing or f"the connection broke ({error.__cause__ or error})"
+            self.closing = self.closing or _broken(error)
 
     async def _flush(self) -> None:
         while self._outbox:
@@ -144,6 +145,13 @@ class Link:
         if entries:
             self.send(encode_message(Plan(effect.log_id, entries, size)))
         device.post(Located(self.number, effect.log_id, effect.locator, located))
+
+
+def _broken(error: trio.BrokenResourceError | trio.ClosedResourceError) -> str:
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLEOFError | ConnectionError):
+        return "the peer went away"
+    return f"the connection broke ({cause or error})"
 
 
 def _locate(store: RunStore, job: _Job) -> tuple[Position | None, int]:

@@ -17,13 +17,13 @@ from typing import Final
 import trio
 
 from mesh.core.certificate import DeviceCertificate
-from mesh.core.events import LinkDown, LinkUp, Serve
+from mesh.core.events import LinkUp, Moved, Serve
 from mesh.core.kinds import Role
 from mesh.errors import LocalError, PeerError
 from mesh.limits import HANDSHAKE_S_MAX, LINKS_MAX
 from mesh.shell.device import Device
 from mesh.shell.discovery import Announcement, NoNetwork, PeerFound, PeerLost, TooManyNames, discovery
-from mesh.shell.links import Link
+from mesh.shell.links import GOODBYE_S, Link
 from mesh.shell.tls import client_context, handshake, server_context
 
 RETRY_S_MIN: Final = 0.2
@@ -67,6 +67,10 @@ class Network:
     refused: int = 0
     port: int = 0
     _numbers: int = 0
+    _place: trio.CancelScope | None = None
+    """Everything that happens where the device is now; cancelled when it is carried to another place."""
+    _arrived: trio.Event = field(default_factory=trio.Event)
+    _no_links: trio.Event = field(default_factory=trio.Event)
     _dialling: dict[str, trio.CancelScope] = field(default_factory=dict)
 
     # -- LinkPort --------------------------------------------------------------------------------------------------
@@ -89,10 +93,40 @@ class Network:
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Take part in the mesh until cancelled; reports the port that is listened on when ready."""
-        server, client = server_context(self.device.identity), client_context(self.device.identity)
-        listeners = await self._listen()
-        self.port = listeners[0].socket.getsockname()[1]
         self.device.links = self
+        self.device.node.zone_bound = self.settings.zone_bound
+        try:
+            while True:
+                listeners = await self._listen()
+                self.port = listeners[0].socket.getsockname()[1]
+                if self._place is None:
+                    task_status.started(self.port)
+                with trio.CancelScope() as self._place:
+                    self._arrived.set()
+                    await self._run_here(listeners)
+        finally:
+            self.device.links = None
+            for number in list(self.links):
+                del self.links[number]
+                self.device.link_ended(number, "this program ends")
+
+    async def move(self, zone: str) -> None:
+        """Take part in another zone from now on: say goodbye to everyone here, listen anew, announce the new zone.
+
+        With port 0 the port is another one afterwards: what knew the old address belongs to the place that was left.
+        """
+        self.device.post(Moved(zone))
+        with trio.move_on_after(GOODBYE_S):
+            while self.links:
+                self._no_links = trio.Event()
+                await self._no_links.wait()
+        assert self._place is not None, "a network that does not run cannot be moved"
+        self._arrived = trio.Event()
+        self._place.cancel()
+        await self._arrived.wait()
+
+    async def _run_here(self, listeners: list[trio.SocketListener]) -> None:
+        server, client = server_context(self.device.identity), client_context(self.device.identity)
 
         async def accept(stream: trio.SocketStream) -> None:
             await self._link(trio.SSLStream(stream, server, server_side=True), dialled=False)
@@ -104,19 +138,13 @@ class Network:
                 return False
             return await self._link(trio.SSLStream(stream, client), dialled=True)
 
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.serve_listeners, accept, listeners)
-                for endpoint in self.settings.peers:
-                    nursery.start_soon(self._keep_dialled, dial, [endpoint], lambda: True)
-                if self.settings.mdns:
-                    nursery.start_soon(self._discover, dial, nursery)
-                task_status.started(self.port)
-        finally:
-            self.device.links = None
-            for number in list(self.links):
-                self.links.pop(number)
-                self.device.post(LinkDown(number))
+        self._dialling.clear()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, accept, listeners)
+            for endpoint in self.settings.peers:
+                nursery.start_soon(self._keep_dialled, dial, [endpoint], lambda: True)
+            if self.settings.mdns:
+                nursery.start_soon(self._discover, dial, nursery)
 
     async def _listen(self) -> list[trio.SocketListener]:
         listen = self.settings.listen
@@ -125,16 +153,18 @@ class Network:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise LocalError(
-                    f"{listen} is taken by another program; nothing was started. Choose another --listen, or 0 for any port"
+                    f"{listen} is taken by another program; nothing was started. Choose another --listen, or port 0 "
+                    f"for any that is free"
                 ) from error
             raise LocalError(f"cannot listen on {listen}: {error.strerror}; nothing was started") from error
 
     # -- One link --------------------------------------------------------------------------------------------------
 
     async def _link(self, stream: trio.SSLStream[trio.SocketStream], *, dialled: bool) -> bool:
-        """Authenticate and run one link to its end; True if the peer was let in."""
+        """Authenticate and run one link to its end; True if each end let the other in."""
         scope = trio.CancelScope()
         link: Link | None = None
+        met = False
         try:
             with scope:
                 with trio.fail_after(HANDSHAKE_S_MAX):
@@ -148,11 +178,15 @@ class Network:
             self.report(f"a connection was refused: {reason}")
         finally:
             if link is not None and self.links.pop(link.number, None) is not None:
-                self.device.post(LinkDown(link.number))
-                self.report(f"link to {link.peer.name} ended: {link.closing or 'cancelled'}")
+                reason = link.closing or "this end was stopped"
+                met = self.device.link_ended(link.number, reason)
+                if not met:
+                    self.report(f"a link to {link.peer.name} did not come about: {reason}")
+                if not self.links:
+                    self._no_links.set()
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
-        return link is not None
+        return met
 
     def _admit(
         self,
@@ -173,7 +207,6 @@ class Network:
                 other.scope.cancel()
         self._numbers += 1
         link = self.links[self._numbers] = Link(self._numbers, peer, dialled, stream, scope)
-        self.report(f"link to {peer.name} ({', '.join(sorted(role.value for role in peer.roles))})")
         self.device.post(LinkUp(link.number, peer))
         return link
 
@@ -200,7 +233,7 @@ class Network:
                     pause = RETRY_S_MIN
                     break
             # Jitter only keeps many devices from dialling in step; nothing depends on its value.
-            await trio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            await trio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(RETRY_S_MAX, pause * 2)
 
     async def _discover(self, dial: Callable[[Endpoint], Awaitable[bool]], nursery: trio.Nursery) -> None:

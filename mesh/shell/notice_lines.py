@@ -7,7 +7,17 @@ from collections.abc import Callable
 from typing import Final
 
 from mesh.core.certificate import DeviceCertificate
-from mesh.shell.device import ConflictSurfaced, Device, ForkSurfaced, Noted, Notice, Planned
+from mesh.shell.device import (
+    ConflictSurfaced,
+    Device,
+    ForkSurfaced,
+    Noted,
+    Notice,
+    PeerInStep,
+    PeerMet,
+    PeerParted,
+    Planned,
+)
 from mesh.shell.output import Json, Output
 from mesh.views.evidence import Witnessed, check_case
 
@@ -36,6 +46,15 @@ def tell(notice: Notice, device: Device, output: Output) -> None:
             text = f"receiving {entries} entries of {author_name(device, log_id)} ({size / 1e6:.1f} MB)"
             shown = text if entries >= PLAN_ENTRIES_WORTH_A_LINE else None
             output.emit("plan", shown, log=log_id.hex(), entries=entries, bytes=size)
+        case PeerMet(peer):
+            text = f"linked to {peer.name} ({roles_text(peer)})"
+            output.emit("met", text, peer=peer.name, roles=roles(peer))
+        case PeerParted(peer, reason):
+            output.emit("parted", f"link to {peer.name} ended: {reason}", peer=peer.name, reason=reason)
+        case PeerInStep(peer, seconds):
+            milliseconds = round(seconds * 1000, 1)
+            text = f"in step with {peer.name} after {milliseconds:.0f} ms: both hold {device.entries_held} entries"
+            output.emit("in_step", text, peer=peer.name, ms=milliseconds, entries=device.entries_held)
         case Noted(text):
             output.emit("note", text, text=text)
 
@@ -95,4 +114,9 @@ def amount_writer(device: Device) -> Callable[[int], str]:
 
 def roles_text(certificate: DeviceCertificate) -> str:
     """A device's roles, for people."""
-    return ", ".join(sorted(role.value for role in certificate.roles)) or "no role"
+    return ", ".join(roles(certificate)) or "no role"
+
+
+def roles(certificate: DeviceCertificate) -> list[str]:
+    """A device's roles, for programs."""
+    return sorted(role.value for role in certificate.roles)

@@ -35,7 +35,7 @@ from mesh.errors import LocalError
 from mesh.limits import ZONE_CHARS_MAX
 from mesh.shell.device import Device, Notice, open_device
 from mesh.shell.network import Endpoint, Network, Settings
-from mesh.shell.notice_lines import roles_text, tell
+from mesh.shell.notice_lines import roles, roles_text, tell
 from mesh.shell.output import Json, Output
 from mesh.shell.standard_input import input_lines
 
@@ -195,7 +195,7 @@ def _tell_ready(device: Device, network: Network, output: Output) -> None:
         "ready",
         f"READY {certificate.name} ({roles_text(certificate)}) in zone {zone}, port {network.port}",
         name=certificate.name,
-        roles=sorted(role.value for role in certificate.roles),
+        roles=roles(certificate),
         zone=zone,
         port=network.port,
         entries=device.entries_held,
