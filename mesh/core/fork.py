@@ -1,8 +1,8 @@
 """Fork proofs: two signed entries of one log at one seq. Whoever can sign a log has equivocated.
 
 A proof's body is ``[genesis, entry, entry]``: with the venue root alone anyone can check it, because the genesis
-carries the certificate that binds the key under which both entries verify. The two entries are ordered by id, so that equal
-evidence has equal bytes wherever it is made.
+carries the certificate that binds the key under which both entries verify. The two entries are ordered by id, so that
+equal evidence has equal bytes wherever it is made.
 """
 
 from __future__ import annotations

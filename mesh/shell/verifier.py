@@ -13,8 +13,7 @@ from typing import Final
 
 import trio
 
-from mesh.core.chain import first_bad_signature
-from mesh.core.chain import check_run as checked_run
+from mesh.core.chain import check_run, first_bad_signature
 from mesh.shell.replica import Replica
 
 _BULK_ENTRIES: Final = 64
@@ -38,6 +37,7 @@ class Verifier:
         self._wake = trio.Event()
         self._bulk_at = -math.inf
         self._cursor = 0
+        self._progress = trio.Event()
 
     def expect(self, entries: int, *, arriving: bool = True) -> None:
         """A run of this many entries was put into the replica unverified."""
@@ -45,6 +45,11 @@ class Verifier:
         if arriving and entries >= _BULK_ENTRIES:
             self._bulk_at = trio.current_time()
         self._wake.set()
+
+    async def idle(self) -> None:
+        """Wait until every signature that was expected so far has been verified."""
+        while self.pending:
+            await self._progress.wait()
 
     async def run(self) -> None:
         """Verify for ever; a bad signature leaves its run unverified, so the next start finds it again."""
@@ -57,8 +62,8 @@ class Verifier:
 
     async def _until_quiet(self) -> None:
         latest = trio.current_time() + _WAIT_S_MAX
-        while (now := trio.current_time()) < min(self._bulk_at + _QUIET_S, latest):
-            await trio.sleep(self._bulk_at + _QUIET_S - now)
+        while trio.current_time() < min(self._bulk_at + _QUIET_S, latest):  # noqa: ASYNC110 - time itself is awaited
+            await trio.sleep_until(self._bulk_at + _QUIET_S)
 
     async def _batch(self) -> bool:
         runs = await self._replica.read(lambda store: store.unverified(self._cursor, _BATCH_RUNS))
@@ -67,7 +72,7 @@ class Verifier:
         async def verify(number: int, log_id: bytes, entries: list[bytes]) -> None:
             key = self._log_key(log_id)
             bad = await trio.to_thread.run_sync(
-                lambda: first_bad_signature(checked_run(log_id, entries), key), limiter=self._limiter
+                lambda: first_bad_signature(check_run(log_id, entries), key), limiter=self._limiter
             )
             if bad is None:
                 good.append(number)
@@ -79,6 +84,8 @@ class Verifier:
         async with trio.open_nursery() as nursery:
             for number, log_id, entries in runs:
                 nursery.start_soon(verify, number, log_id, entries)
+        self._progress.set()
+        self._progress = trio.Event()
         if runs:
             self._cursor = runs[-1][0]
         if good:
