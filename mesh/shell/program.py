@@ -213,18 +213,29 @@ def _tell_wrong_clock(output: Output) -> None:
 
 
 def _settle_zone(device: Device, asked: str | None, output: Output) -> None:
-    """Take the zone that was asked for, or the only one of the venue; say so where the venue does not know it."""
-    document = device.venue.document()
-    zones = () if document is None else document.zones
-    if asked is None:
-        if len(zones) != 1:
-            choice = f"the venue has {', '.join(zones)}" if zones else "no venue document is held here yet"
-            raise UnknownZone(f"in which zone is this device? Say --zone NAME ({choice}); nothing was started")
+    """Take the zone that was asked for, or the only one of the venue."""
+    zones = _zones(device)
+    if asked is not None:
+        check_zone(device, asked, output)
+    elif len(zones) == 1:
         device.node.zone = zones[0]
-    elif not 1 <= len(asked) <= ZONE_CHARS_MAX or not asked.isprintable():
-        raise UnknownZone(f"a zone's name has 1 to {ZONE_CHARS_MAX} printable characters; nothing was started")
-    elif zones and asked not in zones:
+    else:
+        choice = f"the venue has {', '.join(zones)}" if zones else "no venue document is held here yet"
+        raise UnknownZone(f"in which zone is this device? Say --zone NAME ({choice}); nothing was started")
+
+
+def check_zone(device: Device, zone: str, output: Output) -> None:
+    """Raise :class:`UnknownZone` for what cannot be a zone's name; say so where the venue does not know the zone."""
+    if not 1 <= len(zone) <= ZONE_CHARS_MAX or not zone.isprintable():
+        raise UnknownZone(f"a zone's name has 1 to {ZONE_CHARS_MAX} printable characters; nothing was changed")
+    zones = _zones(device)
+    if zones and zone not in zones:
         text = (
-            f"zone {asked!r} is not in the venue document ({', '.join(zones)}): a typing error leaves this device alone"
+            f"zone {zone!r} is not in the venue document ({', '.join(zones)}): a typing error leaves this device alone"
         )
         output.emit("note", text, text=text)
+
+
+def _zones(device: Device) -> tuple[str, ...]:
+    document = device.venue.document()
+    return () if document is None else document.zones

@@ -302,6 +302,13 @@ class RunStore:
                 total += size
         return total
 
+    def size(self) -> tuple[int, int]:
+        """How many entries all logs here have together, and how many bytes."""
+        sql = "SELECT coalesce(sum(last_seq - first_seq + 1), 0), coalesce(sum(length(entries)), 0) FROM run"
+        ((entries, size),) = self._execute(sql)
+        assert isinstance(entries, int) and isinstance(size, int)
+        return entries, size
+
     def runs(self, log_id: bytes) -> Iterator[list[bytes]]:
         """The entries of every stored run of a log, branch by branch, for folding views again."""
         sql = "SELECT last_seq - first_seq + 1, entries FROM run WHERE log = ? ORDER BY branch, first_seq"

@@ -53,6 +53,8 @@ class Pair:
                         self._on_the_way[who].append(encode_message(RunMessage(*piece)))
                 case InStep():
                     self.in_step[who] += 1
+                case _:
+                    pass
 
     def until_silent(self) -> None:
         for _ in range(ROUNDS_MAX):
