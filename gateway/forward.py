@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from random import Random
+from typing import Protocol
 
 from gateway.settlement_api import HeadsAnswer, OfferedRun, Outcome, OutcomeCode
 from mesh.core.frontier import Position
@@ -24,6 +24,12 @@ from mesh.limits import UPSTREAM_BATCH_BYTES_MAX, UPSTREAM_RETRY_S, UPSTREAM_RET
 _RUN_OVERHEAD_BYTES = 32
 """CBOR around one run of a batch: array head, log id, count, length; rounded up."""
 _BATCH_OVERHEAD_BYTES = 16
+
+
+class Randomness(Protocol):
+    """What jitter is drawn from: a `random.Random`."""
+
+    def uniform(self, a: float, b: float) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,7 @@ class Batch:
 class Forwarder:
     """The cursors, and the rules by which they move."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Randomness) -> None:
         self._random = random
         self._epoch: bytes | None = None
         self._heads: dict[bytes, tuple[Position, ...]] = {}

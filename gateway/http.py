@@ -89,7 +89,8 @@ async def _serve_one(
         return False
     except (h11.RemoteProtocolError, BadHttp) as error:
         if connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            await _send_response(stream, connection, refuse(HTTPStatus.BAD_REQUEST, f"not a request: {error}"))
+            status = HTTPStatus.BAD_REQUEST if isinstance(error, BadHttp) else error.error_status_hint
+            await _send_response(stream, connection, refuse(status, f"this cannot be read as a request: {error}"))
         return False
     except trio.TooSlowError:
         return False

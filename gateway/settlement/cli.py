@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 import trio
 
-from gateway.output import Output, parse_listen
 from gateway.settlement.app import run_settlement
 from gateway.settlement.audit import audit
 from gateway.settlement.database import DATABASE_FILE
@@ -23,6 +22,8 @@ from gateway.settlement.store import Totals
 from mesh.cli_output import errors_shown, say
 from mesh.errors import StorageError
 from mesh.shell.keys import load_identity
+from mesh.shell.network import Endpoint
+from mesh.shell.output import Output
 
 _DIRECTORY = click.option(
     "--dir",
@@ -32,6 +33,13 @@ _DIRECTORY = click.option(
     help="Directory of a device enrolled with --role settlement.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs: JSON instead of sentences.")
+
+
+def _parse_listen(context: click.Context, parameter: click.Parameter, value: str) -> Endpoint:
+    host, separator, port = value.rpartition(":")
+    if not separator or not host or not port.isdecimal() or int(port) > 65_535:
+        raise click.BadParameter(f"{value!r} is not HOST:PORT, for example 127.0.0.1:7443", context, parameter)
+    return Endpoint(host, int(port))
 
 
 @click.group()
@@ -45,7 +53,7 @@ def settlement() -> None:
     "--listen",
     default="127.0.0.1:7443",
     show_default=True,
-    callback=parse_listen,
+    callback=_parse_listen,
     help="HOST:PORT to listen on; port 0 lets the system choose.",
 )
 @click.option(
@@ -54,12 +62,12 @@ def settlement() -> None:
     help="The ledger was restored from a backup: start a new epoch, so that gateways send again what is lost here.",
 )
 @_JSON
-def run(directory: Path, listen: tuple[str, int], after_restore: bool, as_json: bool) -> None:
+def run(directory: Path, listen: Endpoint, after_restore: bool, as_json: bool) -> None:
     """Take entries from gateways until stopped (Ctrl-C)."""
-    output = Output(as_json=as_json)
+    output = Output(as_json)
 
     def taken(batch: BatchTaken) -> None:
-        output.event(
+        output.emit(
             "batch",
             f"{batch.sender}: {batch.stored} new entries, {batch.known} known",
             sender=batch.sender,
@@ -68,16 +76,18 @@ def run(directory: Path, listen: tuple[str, int], after_restore: bool, as_json: 
             set_aside=batch.set_aside,
         )
         for sentence in batch.refused:
-            output.event("refused", f"refused: {sentence}", text=sentence)
+            output.emit("refused", f"refused: {sentence}", text=sentence)
+
+    def remark(text: str) -> None:
+        output.emit("note", text, text=text)
 
     async def main() -> None:
-        host, port = listen
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
-                start = partial(run_settlement, directory, host, new_epoch=after_restore, taken=taken)
-                bound: int = await nursery.start(partial(start, report=output.remark), port)
-                where = f"https://{host}:{bound}"
-                output.event("listening", f"settlement listens on {where}", address=where, port=bound)
+                start = partial(run_settlement, directory, listen.host, new_epoch=after_restore, taken=taken)
+                bound: int = await nursery.start(partial(start, report=remark), listen.port)
+                where = f"https://{listen.host}:{bound}"
+                output.emit("ready", f"READY settlement service on {where}", address=where, port=bound)
                 async for _ in signals:
                     nursery.cancel_scope.cancel()
 
