@@ -7,7 +7,7 @@ are spent twice from one record, at two different readers.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -57,8 +57,7 @@ class _Writer:
 class _Card:
     """The sealed record that a wristband carries now."""
 
-    card: bytes
-    record: CardRecord | None
+    record: CardRecord
     sealed: bytes
 
 
@@ -128,8 +127,11 @@ def _sign(key: SigningKey, log_id: bytes, seq: int, prev: bytes, time_ms: int, k
 
 
 def _write_taps(writers: list[_Writer], scale: Scale, rng: random.Random) -> None:
-    """Top every card up once, then sell, until there are `scale.entries`; the last sales are those of clones."""
-    cards = [_Card(rng.randbytes(8), None, b"") for _ in range(scale.cards)]
+    """Top every card up once, then sell, until there are `scale.entries`; the last sales are those of clones.
+
+    Cards were issued before (on Thursday, in other logs), so every tap has a witness.
+    """
+    cards = [_issued(rng.randbytes(8), rng.choice(writers)) for _ in range(scale.cards)]
     remaining = scale.entries - len(writers) - scale.cards - 2 * scale.clones
     if remaining < 0:
         raise ValueError("more cards and clones than entries")
@@ -151,24 +153,27 @@ def _write_taps(writers: list[_Writer], scale: Scale, rng: random.Random) -> Non
         tap(cards[number], second, Operation.SALE, 650)
 
 
-def _tap(card: _Card, writer: _Writer, operation: Operation, amount: int, tap_id: bytes, time_ms: int) -> _Card:
-    before = card.record
-    balance = 0 if before is None else before.balance
-    record = CardRecord(
-        card=card.card,
-        event=EVENT,
-        seq=1 if before is None else before.seq + 1,
-        balance=balance + amount if operation is Operation.TOP_UP else balance - amount,
-        offline_spent=0,
-        allowance_seq=0,
-        period=0,
-        reader=key_id(writer.certificate.log_key),
-        parent=NO_PARENT if before is None else record_hash(card.sealed)[:8],
-    )
+def _issued(card: bytes, writer: _Writer) -> _Card:
+    """An empty card as the till left it."""
+    return _sealed(writer, CardRecord(card, EVENT, 1, 0, 0, 0, 0, key_id(writer.certificate.log_key), NO_PARENT))
+
+
+def _sealed(writer: _Writer, record: CardRecord) -> _Card:
     encoded = record.encode()
-    sealed = encoded + writer.key.sign(SEAL_DOMAIN + encoded).signature
-    body = TapBody(tap_id, operation, amount, card.sealed, sealed, bytes(32)).encode()
+    return _Card(record, encoded + writer.key.sign(SEAL_DOMAIN + encoded).signature)
+
+
+def _tap(card: _Card, writer: _Writer, operation: Operation, amount: int, tap_id: bytes, time_ms: int) -> _Card:
+    record = replace(
+        card.record,
+        seq=card.record.seq + 1,
+        balance=card.record.balance + (amount if operation is Operation.TOP_UP else -amount),
+        reader=key_id(writer.certificate.log_key),
+        parent=record_hash(card.sealed)[:8],
+    )
+    after = _sealed(writer, record)
+    body = TapBody(tap_id, operation, amount, card.sealed, after.sealed, bytes(32)).encode()
     entry = _sign(writer.key, writer.log_id, len(writer.entries), writer.head, time_ms, Kind.TAP, body)
     writer.entries.append(entry)
     writer.head = entry_id(entry)
-    return _Card(card.card, record, sealed)
+    return after
