@@ -76,6 +76,17 @@ class StoredLog:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredRun:
+    """One row: consecutive entries of one branch as they were accepted. `blob` is undecoded."""
+
+    branch: int
+    first_seq: int
+    last_seq: int
+    verified: bool
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """Consecutive entries as they are stored and sent."""
 
@@ -203,10 +214,12 @@ class RunStore:
     def _log(self, log_id: bytes) -> int:
         number = self._numbers.get(log_id)
         if number is None:
-            row = self._db.execute("SELECT number FROM log WHERE log_id = ?", (log_id,)).fetchone()
+            row = next(self._execute("SELECT number FROM log WHERE log_id = ?", (log_id,)), None)
             if row is None:
                 raise LocalError(f"log {log_id.hex()} is not in {self.path}")
-            number = self._numbers[log_id] = int(row[0])
+            (found,) = row
+            assert isinstance(found, int)
+            number = self._numbers[log_id] = found
         return number
 
     # -- Reading ---------------------------------------------------------------------------------------------------
@@ -308,6 +321,24 @@ class RunStore:
         ((entries, size),) = self._execute(sql)
         assert isinstance(entries, int) and isinstance(size, int)
         return entries, size
+
+    def log_size(self, log_id: bytes) -> tuple[int, int]:
+        """Bytes of one log, and how many of its entries lie in runs whose signatures were not all checked yet."""
+        sql = (
+            "SELECT coalesce(sum(length(entries)), 0), coalesce(sum((last_seq - first_seq + 1) * (verified = 0)), 0) "
+            "FROM run WHERE log = ?"
+        )
+        ((size, unverified),) = self._execute(sql, (self._log(log_id),))
+        assert isinstance(size, int) and isinstance(unverified, int)
+        return size, unverified
+
+    def stored_runs(self, log_id: bytes) -> Iterator[StoredRun]:
+        """Every row of a log, branch by branch, for looking at what is there."""
+        sql = "SELECT branch, first_seq, last_seq, verified, entries FROM run WHERE log = ? ORDER BY branch, first_seq"
+        for branch, first, last, verified, blob in self._execute(sql, (self._log(log_id),)):
+            assert isinstance(branch, int) and isinstance(first, int) and isinstance(last, int)
+            assert isinstance(blob, bytes)
+            yield StoredRun(branch, first, last, bool(verified), blob)
 
     def runs(self, log_id: bytes) -> Iterator[list[bytes]]:
         """The entries of every stored run of a log, branch by branch, for folding views again."""
