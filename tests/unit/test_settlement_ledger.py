@@ -134,6 +134,26 @@ def test_abort_by_another_device_or_before_the_commit_takes_nothing_back(books: 
     assert books.accounts[Account.VENUE_SALES] == -650
 
 
+def test_abort_by_a_device_that_claims_to_have_known_the_log_takes_nothing_back(books: Books) -> None:
+    tap = books.band.sell(books.bar_a, 650)
+    liar = LogWriter(books.bar_b.device, number=1, known=[books.bar_a])
+    liar.abort(tap.tap_id, tap.written)
+    books.settle(books.till, books.bar_a, liar)
+    assert books.accounts[Account.VENUE_SALES] == -650
+
+
+def test_abort_in_a_log_that_forked_before_it_takes_nothing_back(books: Books) -> None:
+    tap = books.band.sell(books.bar_a, 650)
+    restarted = LogWriter(books.bar_a.device, number=1, known=[books.bar_a])
+    fork = restarted.fork()
+    restarted.abort(tap.tap_id, tap.written)
+    books.settle(books.till, books.bar_a, restarted)
+    assert Account.VENUE_SALES not in books.accounts
+    fork.append(999, b"another history")
+    books.settle(fork)
+    assert books.accounts[Account.VENUE_SALES] == -650
+
+
 def test_abort_without_a_tap_books_nothing(books: Books) -> None:
     books.bar_a.abort(bytes(16), books.band.sealed)
     books.settle(books.till, books.bar_a)

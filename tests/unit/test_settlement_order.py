@@ -41,6 +41,13 @@ def night() -> tuple[Venue, tuple[LogWriter, ...]]:
     bands[3].sell(fork, 60)
     restarted = LogWriter(bar_a.device, number=1, known=[bar_a])
     restarted.abort(taken_back.tap_id, taken_back.written)
+    forked_restart = restarted.fork(2)
+    kept = bands[2].sell(bar_b, 5)
+    undo = LogWriter(bar_b.device, number=1, known=[bar_b])
+    undo_fork = undo.fork()
+    undo.abort(kept.tap_id, kept.written)
+    undo_fork.append(999, b"")
+    forked_restart.append(999, b"")
     again = bands[2].propose(bar_b.device, Operation.SALE, 70)
     bar_b.append(Kind.TAP, again.encode())
     bar_b.append(Kind.TAP, again.encode())
@@ -48,7 +55,7 @@ def night() -> tuple[Venue, tuple[LogWriter, ...]]:
     bands[3].sell(bar_c, 10)
     bar_c.append_forged(Kind.TAP, bands[3].propose(bar_c.device, Operation.SALE, 20).encode())
     bands[3].sell(bar_c, 30)
-    return venue, (till, bar_a, fork, bar_b, restarted, bar_c)
+    return venue, (till, bar_a, fork, bar_b, restarted, forked_restart, undo, undo_fork, bar_c)
 
 
 def pieces() -> list[OfferedRun]:
