@@ -41,6 +41,8 @@ from mesh.shell.standard_input import input_lines
 
 RELEASE_YEAR: Final = 2026
 """A clock that shows an earlier year than this program was made in is wrong, and only that one surely is."""
+HELD_PAUSE_S: Final = 0.25
+"""Between two lines that say how much is held."""
 EVERY_INTERFACE: Final = "0.0.0.0"
 
 
@@ -157,7 +159,9 @@ def run_program(options: Options, body: Body, *, role: Role | None = None, zone_
 
 async def _run(options: Options, body: Body, *, role: Role | None, zone_bound: bool) -> None:
     output = Output(options.as_json)
-    _tell_wrong_clock(output)
+    remark = clock_remark(time.time())
+    if remark is not None:
+        output.emit("note", remark, text=remark)
     async with open_device(options.directory, zone=options.zone or "") as device:
         if role is not None and role not in device.certificate.roles:
             raise WrongRole(
@@ -172,6 +176,7 @@ async def _run(options: Options, body: Body, *, role: Role | None, zone_bound: b
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_end_on_signal, nursery.cancel_scope)
             nursery.start_soon(_tell_all, notices, device, output)
+            nursery.start_soon(_tell_growth, device, output)
             await nursery.start(network.run)
             _tell_ready(device, network, output)
             await body(Program(device, network, output, options))
@@ -189,6 +194,17 @@ async def _tell_all(notices: trio.MemoryReceiveChannel[Notice], device: Device, 
         tell(notice, device, output)
 
 
+async def _tell_growth(device: Device, output: Output) -> None:
+    """Tell programs what is held, whenever it changed, a few times a second at most."""
+    told = None
+    while True:
+        digest = device.node.frontier.digest()
+        if digest != told:
+            told = digest
+            output.emit("held", None, entries=device.entries_held, digest=digest.hex())
+        await trio.sleep(HELD_PAUSE_S)
+
+
 def _tell_ready(device: Device, network: Network, output: Output) -> None:
     certificate, zone = device.certificate, device.node.zone
     output.emit(
@@ -202,14 +218,18 @@ def _tell_ready(device: Device, network: Network, output: Output) -> None:
     )
 
 
-def _tell_wrong_clock(output: Output) -> None:
-    year = time.gmtime().tm_year
-    if year < RELEASE_YEAR:
-        text = (
-            f"this device's clock shows the year {year}: times on receipts will be wrong until it is set; sales "
-            f"and money are not affected"
-        )
-        output.emit("note", text, text=text)
+def clock_remark(unix_s: float) -> str | None:
+    """What to say about a clock that shows this time; nothing unless it is surely wrong.
+
+    >>> clock_remark(0.0)
+    "this device's clock shows the year 1970: times it writes are wrong until it is set; money is not affected"
+    """
+    year = time.gmtime(unix_s).tm_year
+    if year >= RELEASE_YEAR:
+        return None
+    return (
+        f"this device's clock shows the year {year}: times it writes are wrong until it is set; money is not affected"
+    )
 
 
 def _settle_zone(device: Device, asked: str | None, output: Output) -> None:
