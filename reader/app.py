@@ -24,7 +24,7 @@ from reader import screen as screens
 from reader.chips.radio import open_radio
 from reader.journal import open_journal
 from reader.ports import VenueTerms
-from reader.tap_events import Cancel, NotServed, Screen, Served
+from reader.tap_events import Cancel, Green, NotServed, Screen, Served
 from reader.terminal import Command, Ring, Terminal
 
 LINE_BYTES_MAX: Final = 256
@@ -104,8 +104,10 @@ class Lines:
 
     def show(self, screen: Screen, stages_ms: Mapping[str, float]) -> None:
         if self._as_json:
-            stages = {name: round(milliseconds, 3) for name, milliseconds in stages_ms.items()}
-            self._write(json.dumps({**screens.fields(screen), "stages_ms": stages}))
+            data = screens.fields(screen)
+            if isinstance(screen, Green):
+                data["stages_ms"] = {name: round(milliseconds, 3) for name, milliseconds in stages_ms.items()}
+            self._write(json.dumps(data))
         else:
             self._write(screens.line(screen, self._venue.currency))
 

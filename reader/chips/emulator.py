@@ -229,7 +229,7 @@ class Emulator:
     def _program(self, answer: Answer) -> bool:
         """Program block by block, asking the reader for time first if it takes long; `False` when the field is gone."""
         earlier, count = self._image.memory, math.ceil(len(answer.program) / self.timing.block_bytes)
-        needed_s = 2 * count * self.timing.block_us / 1e6
+        needed_s = 1.5 * count * self.timing.block_us / 1e6
         if needed_s > FRAME_WAITING_S:
             multiplier = min(math.ceil(needed_s / FRAME_WAITING_S), WAIT_MULTIPLIER_MAX)
             if self._exchange(bytes([0xF2, multiplier])) is None:

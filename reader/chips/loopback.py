@@ -1,11 +1,12 @@
 """nfcpy's `udp:` device, kept on this machine: the one place where its sockets are bound.
 
 nfcpy 1.0.4 binds its listener to 0.0.0.0 and leaves the reader's socket unbound, so that anybody on the network could
-play wristband or reader. Both are bound to 127.0.0.1 here. Three more things differ from the original:
+play wristband or reader. Both are bound to 127.0.0.1 here. Four more things differ from the original:
 
 * A wristband keeps its socket across activations; the original closes and binds it again, and polls in between are
   lost (docs/adr/0010-nfc-on-loopback.md).
 * A reader gives a poll :data:`POLL_S` instead of one second, so that a wristband that has just come is seen at once.
+* Any port will do; the original looks its number up in the table of services and fails on those that have a name.
 * A wristband that is polled in the middle of an exchange starts over, as one does whose reader lost power.
 """
 
@@ -35,7 +36,7 @@ class LoopbackReader(nfc.clf.udp.Device):  # type: ignore[misc]  # nfcpy ships n
 
     def __init__(self, port: int) -> None:
         self._wait_s_max = math.inf
-        super().__init__(LOOPBACK, port)
+        _at(self, port)
 
     def sense_tta(self, target: Any) -> Any:
         self._wait_s_max = POLL_S
@@ -66,7 +67,7 @@ class LoopbackWristband(nfc.clf.udp.Device):  # type: ignore[misc]  # nfcpy ship
         self._bound = False
         self._activated = False
         self._poll: _Frame | None = None
-        super().__init__(LOOPBACK, port)
+        _at(self, port)
         self._bind_socket(time.time())
 
     def close(self) -> None:
@@ -104,3 +105,11 @@ class LoopbackWristband(nfc.clf.udp.Device):  # type: ignore[misc]  # nfcpy ship
             self._poll = received
             raise nfc.clf.BrokenLinkError("polled again")
         return received
+
+
+def _at(device: Any, port: int) -> None:
+    """What nfcpy's own constructor sets, without its lookup of host and port."""
+    device.addr = (LOOPBACK, port)
+    device._path = f"{LOOPBACK}:{port}"  # noqa: SLF001 - as the base class does
+    device.socket = None
+    device._create_socket()  # noqa: SLF001 - as the base class does

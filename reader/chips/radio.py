@@ -23,6 +23,8 @@ from reader.chips.profile import ChipLost
 FIELD_OFF_S: Final = 0.02
 """Without a field for this long a chip forgets its activation; waited for between taps, never in one."""
 RATS_TIMEOUT_S: Final = 0.1
+COMMAND_S_MAX: Final = 10.0
+"""One command, waiting-time extensions included: a chip that asks for more time for ever would hold the reader."""
 RETRIES_MAX: Final = 1
 """How often a lost block is asked for again before the wristband counts as pulled away."""
 FRAME_SIZES: Final = (16, 24, 32, 40, 48, 64, 96, 128, 256)
@@ -83,13 +85,36 @@ class Radio:
         except OSError as error:
             raise NoReaderDevice(_gone(error)) from error
         frame_bytes, wait_s = _parameters(bytes(answer or b""))
-        link = nfc.tag.tt4.IsoDepInitiator(self._frontend, min(frame_bytes, self._frontend.max_send_data_size), wait_s)
+        patience = _Patience(self._frontend)
+        link = nfc.tag.tt4.IsoDepInitiator(patience, min(frame_bytes, self._frontend.max_send_data_size), wait_s)
         link.n_retry_ack = link.n_retry_nak = RETRIES_MAX
-        return IsoDepChip(found.uid, lambda command: _transceive(link, command))
+
+        def transceive(command: bytes) -> bytes:
+            patience.begin()
+            return _transceive(link, command)
+
+        return IsoDepChip(found.uid, transceive)
 
     def close(self) -> None:
         """Switch the field off and let the device go; waits for an exchange under way, which has a time limit."""
         self._frontend.close()
+
+
+class _Patience:
+    """What nfcpy's ISO-DEP link exchanges through: a frontend that ends a command after :data:`COMMAND_S_MAX`."""
+
+    def __init__(self, frontend: Any) -> None:
+        self._frontend = frontend
+        self._until_s = 0.0
+
+    def begin(self) -> None:
+        self._until_s = time.monotonic() + COMMAND_S_MAX
+
+    def exchange(self, data: bytearray, timeout: float) -> Any:
+        left_s = self._until_s - time.monotonic()
+        if left_s <= 0:
+            raise nfc.clf.TimeoutError("the chip asks for time for ever")
+        return self._frontend.exchange(data, min(timeout, left_s))
 
 
 def open_radio(path: str) -> Radio:
