@@ -255,7 +255,7 @@ class Network:
                         if scope is not None:
                             scope.cancel()
                     case NoNetwork(reason):
-                        self.report(f"no network: {reason}; sales go on")
+                        self.report(reason)
                     case TooManyNames(name):
                         self.report(f"more devices announce themselves than are followed; {name} is not tried")
 
