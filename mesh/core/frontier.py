@@ -13,6 +13,7 @@ import hashlib
 from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TypeAlias
 
 from mesh.core.chain import Genesis, Run
@@ -90,6 +91,8 @@ class LogState:
     log_id: bytes
     genesis: Genesis
     branches: dict[int, Branch]
+    strangers: set[tuple[int, int]] = field(default_factory=set)
+    """Islands and branches (by number) that were compared: the island does not hang from that branch."""
 
     def attached(self) -> Iterator[Branch]:
         return (branch for branch in self.branches.values() if branch.attached)
@@ -176,14 +179,6 @@ class Unconnected:
     """Nothing held of this log reaches the run: an island."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """Islands that an extended branch has reached."""
-
-    joined: list[Branch]
-    forked: list[Branch]
-
-
 Placement: TypeAlias = Extends | Duplicate | Forks | Unconnected
 
 
@@ -225,10 +220,14 @@ class Frontier:
     def _changed(self, log_id: bytes) -> None:
         self._bucket_digests[log_id[0] % BUCKETS_COUNT] = None
 
-    def holds(self, log_id: bytes, position: Position) -> bool:
-        """Whether `position` is known to be held, judged by the ids in memory."""
+    def holds(self, log_id: bytes, position: Position, piece: bool) -> bool:
+        """Whether `position` is known to be held with all that is before it, judged by the ids in memory.
+
+        For a `piece` it is enough that an island holds it.
+        """
         log = self.logs.get(log_id)
-        return log is not None and log.branch_of(position) is not None
+        branch = None if log is None else log.branch_of(position)
+        return branch is not None and (branch.attached or piece)
 
     # -- Placing runs ----------------------------------------------------------------------------------------------
 
@@ -241,11 +240,25 @@ class Frontier:
         self._changed(log_id)
         return log
 
+    def split(self, run: Run) -> list[Run]:
+        """Cut a run before each island that begins inside it, so that every piece is clear of the next."""
+        log = self.logs[run.log_id]
+        if len(log.branches) <= 1:
+            return [run]
+        starts = {(b.from_seq - run.first_seq, b.tips[0].id) for b in log.branches.values() if not b.attached}
+        cuts = [at for at, first in starts if 0 < at < len(run.ids) and run.ids[at] == first]
+        edges = [0, *sorted(cuts), len(run.ids)]
+        return [run.front(end).tail(start) for start, end in pairwise(edges)]
+
     def place(self, run: Run) -> Extends | Duplicate | Compare | Unconnected:
-        """Say where a checked run of a held log belongs. Nothing is changed; see :meth:`extend` and `add_branch`."""
+        """Say where a checked, split run of a held log belongs; nothing is changed by that."""
         log = self.logs[run.log_id]
         first, last = run.first_seq, run.last_seq
-        for branch in log.branches.values():
+        # A run that begins like an island can only be placed on that: an entry is held on one branch, never on two.
+        islands = [branch for branch in log.branches.values() if not branch.attached]
+        alike = [island for island in islands if island.from_seq == first and island.tips[0].id == run.ids[0]]
+        branches = alike or list(log.branches.values())
+        for branch in branches:
             head = branch.head
             if run.prev == head.id and first == head.seq + 1:
                 return Extends(branch, run)
@@ -253,50 +266,43 @@ class Frontier:
                 return Extends(branch, run.tail(head.seq - first + 1))
         if log.branch_of(Position(last, run.tip_id)) is not None:
             return Duplicate()
-        reaching = max(first - 1, 0)
-        paths = [Candidate(branch, log.path(branch, reaching, last)) for branch in log.attached()]
-        candidates = [path for path in paths if path.segments and path.segments[0].first_seq == reaching]
+        candidates = [c for branch in branches if (c := _candidate(log, branch, run)) is not None]
         return Compare(candidates) if candidates else Unconnected()
 
-    def meets_island(self, branch: Branch, run: Run) -> Branch | None:
-        """The island whose first entry is inside `run`, where the run follows the head of `branch`."""
-        log = self.logs[run.log_id]
-        if len(log.branches) == 1:
-            return None
-        for island in log.branches.values():
-            at = island.from_seq - run.first_seq
-            if (
-                island is not branch
-                and not island.attached
-                and 0 < at < len(run.ids)
-                and run.ids[at] == island.tips[0].id
-            ):
-                return island
-        return None
-
-    def extend(self, branch: Branch, run: Run) -> Reached:
-        """Move a branch's head over a run that follows it, and over islands that it reaches by that.
-
-        A joined island is dropped and the branch's head moves over it: the caller relabels its runs. An island that
-        follows an entry inside the run, but not its head, is a fork: it hangs from `branch` from now on.
-        """
-        log = self.logs[run.log_id]
+    def extend(self, branch: Branch, run: Run) -> None:
+        """Move a branch's head over a run that follows it."""
         self._changed(run.log_id)
         branch.advance(Position(run.last_seq, run.tip_id))
-        if len(log.branches) == 1:
-            return Reached([], [])
-        joined: list[Branch] = []
-        forked: list[Branch] = []
-        for island in [b for b in log.branches.values() if not b.attached and b is not branch]:
-            before = island.from_seq - 1 - run.first_seq
-            if island.prev == branch.head.id and island.from_seq == branch.head.seq + 1:
-                del log.branches[island.number]
-                branch.advance(island.head)
-                joined.append(island)
-            elif 0 <= before < len(run.ids) - 1 and run.ids[before] == island.prev:
-                island.attached, island.parent = True, branch.number
-                forked.append(island)
-        return Reached(joined, forked)
+
+    def join_islands(self, log_id: bytes) -> list[tuple[Branch, Branch]]:
+        """Join every island that follows a head: (island, branch it belongs to now). The caller relabels its runs."""
+        log = self.logs[log_id]
+        joined: list[tuple[Branch, Branch]] = []
+        while (pair := _adjacent(log)) is not None:
+            island, branch = pair
+            del log.branches[island.number]
+            log.strangers = {known for known in log.strangers if island.number not in known}
+            branch.advance(island.head)
+            joined.append(pair)
+            self._changed(log_id)
+        return joined
+
+    def may_hang(self, log_id: bytes) -> list[tuple[Branch, Branch]]:
+        """Islands whose predecessor may lie below the head of a branch: only the store can say. Each pair once."""
+        log = self.logs[log_id]
+        return [
+            (island, branch)
+            for island in log.branches.values()
+            for branch in log.attached()
+            if not island.attached
+            and branch.from_seq < island.from_seq <= branch.head.seq
+            and (island.number, branch.number) not in log.strangers
+        ]
+
+    def attach(self, log_id: bytes, island: Branch, parent: Branch) -> None:
+        """An island turned out to leave `parent` below its head: a fork."""
+        island.attached, island.parent = True, parent.number
+        self._changed(log_id)
 
     def add_branch(self, run: Run, parent: Branch | None, *, attached: bool) -> Branch:
         """Hold a run as a branch of its own: the first piece of a log, a fork (with its parent), or an island."""
@@ -334,7 +340,7 @@ def place_compared(run: Run, compared: Sequence[tuple[Branch, Sequence[bytes]]])
 
 
 def _compare(run: Run, branch: Branch, held: Sequence[bytes]) -> Placement:
-    if run.first_seq > 0:
+    if run.first_seq > (0 if branch.attached else branch.from_seq):
         if held[0] != run.prev:
             return Unconnected()
         held = held[1:]
@@ -345,7 +351,33 @@ def _compare(run: Run, branch: Branch, held: Sequence[bytes]) -> Placement:
         return Duplicate()
     if common == len(held) and branch.head.seq == run.first_seq + common - 1:
         return Extends(branch, run.tail(common))
+    if common == 0 and not branch.attached:
+        return Unconnected()
     return Forks(branch, run.tail(common), run.first_seq + common)
+
+
+def _candidate(log: LogState, branch: Branch, run: Run) -> Candidate | None:
+    """What has to be read of a branch to place a run: from the entry before the run's first one on, if there is one."""
+    first, last = run.first_seq, run.last_seq
+    reaching = max(first - 1, 0)
+    if branch.attached:
+        segments = log.path(branch, reaching, last)
+        return Candidate(branch, segments) if segments and segments[0].first_seq == reaching else None
+    if first == branch.from_seq and run.prev == branch.prev:
+        reaching = first
+    if branch.from_seq <= reaching and first <= branch.head.seq:
+        return Candidate(branch, [Segment(branch.number, reaching, min(last, branch.head.seq))])
+    return None
+
+
+def _adjacent(log: LogState) -> tuple[Branch, Branch] | None:
+    """An island and the branch whose head it follows; attached branches first."""
+    islands = [branch for branch in log.branches.values() if not branch.attached]
+    for branch in (*log.attached(), *islands):
+        for island in islands:
+            if island.prev == branch.head.id and island.from_seq == branch.head.seq + 1:
+                return island, branch
+    return None
 
 
 def _thinned(tips: list[Position]) -> list[Position]:

@@ -24,7 +24,8 @@ LinkId = int
 class _Wanted:
     """One log with something missing: where it is being asked for, and who else has it."""
 
-    offers: OrderedDict[tuple[LinkId, Position], None] = field(default_factory=OrderedDict)
+    offers: OrderedDict[tuple[LinkId, Position], bool] = field(default_factory=OrderedDict)
+    """Who has what, in order; whether it is enough to hold the position on an island."""
     asked: tuple[LinkId, Position] | None = None
     asked_at: float = 0.0
 
@@ -39,19 +40,19 @@ class Ask:
 
 
 class Wants:
-    """The open wants of one node. `holds` tells whether a position is held already."""
+    """The open wants of one node. `holds` tells whether a position is held already (see `Frontier.holds`)."""
 
-    def __init__(self, holds: Callable[[bytes, Position], bool]) -> None:
+    def __init__(self, holds: Callable[[bytes, Position, bool], bool]) -> None:
         self._holds = holds
         self._logs: dict[bytes, _Wanted] = {}
         self._open: dict[LinkId, int] = {}
         self._progress: dict[LinkId, float] = {}
         self._look_again = False
 
-    def offer(self, link: LinkId, log_id: bytes, target: Position) -> None:
-        """A neighbour says that it has this position."""
-        if not self._holds(log_id, target):
-            self._logs.setdefault(log_id, _Wanted()).offers[link, target] = None
+    def offer(self, link: LinkId, log_id: bytes, target: Position, *, piece: bool = False) -> None:
+        """A neighbour says that it has this position; as a `piece`, without what is before it."""
+        if not self._holds(log_id, target, piece):
+            self._logs.setdefault(log_id, _Wanted()).offers[link, target] = piece
             self._look_again = True
 
     def asked_of(self, link: LinkId, log_id: bytes) -> bool:
@@ -122,7 +123,7 @@ class Wants:
         return len(self._logs)
 
     def _drop_held(self, log_id: bytes, wanted: _Wanted) -> None:
-        for offer in [offer for offer in wanted.offers if self._holds(log_id, offer[1])]:
+        for offer in [offer for offer, piece in wanted.offers.items() if self._holds(log_id, offer[1], piece)]:
             del wanted.offers[offer]
         if wanted.asked is not None and wanted.asked not in wanted.offers:
             self._release(wanted)

@@ -60,6 +60,7 @@ from mesh.core.frontier import (
     Placement,
     Position,
     Segment,
+    TooManyBranches,
     Unconnected,
     place_compared,
 )
@@ -135,13 +136,18 @@ class _Comparing:
     run: Run
     compare: Compare
 
+    @property
+    def log_id(self) -> bytes:
+        return self.run.log_id
+
 
 @dataclass(frozen=True, slots=True)
-class _Proving:
-    """A fork whose two entries are being read."""
+class _Hanging:
+    """An island that may leave a branch below its head; the entries around that place are being read."""
 
     log_id: bytes
-    seq: int
+    island: Branch
+    branch: Branch
 
 
 class Node:
@@ -160,7 +166,7 @@ class Node:
         self._own: set[bytes] = set()
         self._wants = Wants(self.frontier.holds)
         self._proven: set[bytes] = set()
-        self._comparing: dict[int, _Comparing | _Proving] = {}
+        self._comparing: dict[int, _Comparing | _Hanging] = {}
         self._tokens = 0
         self._news_since: float | None = None
 
@@ -338,7 +344,7 @@ class Node:
             self._wants.offer(number, summary.log_id, head)
         if log is not None:
             for island in summary.islands:
-                self._wants.offer(number, summary.log_id, island.tip)
+                self._wants.offer(number, summary.log_id, island.tip, piece=True)
 
     def _on_want(self, number: int, link: _Link, want: Want, effects: list[Effect]) -> None:
         log = self.frontier.logs.get(want.log_id)
@@ -390,7 +396,7 @@ class Node:
         if log is None:
             verify_signature(entries[0], genesis.certificate.log_key)
             self.frontier.open_log(log_id, genesis)
-        self._place(run, self.frontier.place(run), now, effects)
+        self._take_in(run, now, effects)
         self._wants.progress(number, log_id, now)
 
     def _genesis_of(self, log_id: bytes, entries: list[bytes]) -> Genesis:
@@ -398,51 +404,88 @@ class Node:
             raise UnknownLogPiece("a piece of a log whose beginning is not held here")
         return parse_genesis(entries[0], self._root)
 
+    def _take_in(self, run: Run, now: float, effects: list[Effect]) -> None:
+        """Place a run that passed every rule, piece by piece where islands begin inside it."""
+        log = self.frontier.logs[run.log_id]
+        self._settle_islands(log, now, effects)
+        for piece in self.frontier.split(run):
+            self._place(piece, self.frontier.place(piece), now, effects)
+        self._settle_islands(log, now, effects)
+
     def _place(self, run: Run, placement: Placement | Compare, now: float, effects: list[Effect]) -> None:
         log = self.frontier.logs[run.log_id]
         match placement:
-            case Extends(branch, new):
-                self._extend(log, branch, new, now, effects)
+            case Extends(branch, new) if branch.attached:
+                self.frontier.extend(branch, new)
+                self._accept(log, branch, new, now, effects)
+            case Extends(island, new):
+                if self._all_signed(log, new, effects):
+                    self.frontier.extend(island, new)
+                    self._accept(log, island, new, now, effects, verified=True)
             case Duplicate():
                 pass
             case Compare(candidates):
                 if len(self._comparing) < COMPARISONS_MAX:
                     pieces = [candidate.segments for candidate in candidates]
                     self._read_back(_Comparing(run, placement), run.log_id, pieces, effects)
-            case Forks(parent, new, _):
-                branch = self.frontier.add_branch(new, parent, attached=True)
-                self._accept(log, branch, new, now, effects)
+            case Forks(parent, new, _) if parent.attached:
+                self._add_branch(log, new, parent, now, effects)
+            case Forks(_, new, _):
+                self._island(log, new, now, effects)
             case Unconnected():
                 self._island(log, run, now, effects)
 
-    def _extend(self, log: LogState, branch: Branch, run: Run, now: float, effects: list[Effect]) -> None:
-        meeting = self.frontier.meets_island(branch, run)
-        rest: Run | None = None
-        if meeting is not None:
-            rest = run.tail(meeting.head.seq - run.first_seq + 1) if run.last_seq > meeting.head.seq else None
-            run = run.front(meeting.from_seq - run.first_seq)
-        reached = self.frontier.extend(branch, run)
-        self._accept(log, branch, run, now, effects)
-        effects.extend(Relabel(log.log_id, island.number, branch.number) for island in reached.joined)
-        for fork in reached.forked:
-            effects.append(Attached(log.log_id, fork.number, branch.number))
-            at = fork.from_seq
-            pieces = [log.path(branch, at, at), [Segment(fork.number, at, at)]]
-            self._read_back(_Proving(log.log_id, at), log.log_id, pieces, effects)
-        if rest is not None:
-            self._place(rest, self.frontier.place(rest), now, effects)
-
     def _island(self, log: LogState, run: Run, now: float, effects: list[Effect]) -> None:
-        key = log.genesis.certificate.log_key
         if not log.branches:
             self._accept(log, self.frontier.add_branch(run, None, attached=True), run, now, effects)
+        elif self._all_signed(log, run, effects):
+            self._add_branch(log, run, None, now, effects)
+
+    def _add_branch(self, log: LogState, run: Run, parent: Branch | None, now: float, effects: list[Effect]) -> None:
+        """Hold a fork, or an island where there is no parent."""
+        try:
+            branch = self.frontier.add_branch(run, parent, attached=parent is not None)
+        except TooManyBranches as error:
+            # Its author's doing; whoever relays it is blameless. It stays where it was received.
+            effects.append(Note(str(error)))
             return
-        bad = first_bad_signature(run, key)
+        self._accept(log, branch, run, now, effects, verified=parent is None)
+
+    def _all_signed(self, log: LogState, run: Run, effects: list[Effect]) -> bool:
+        """An island is folded before anything vouches for its place, so each signature in it must be good."""
+        bad = first_bad_signature(run, log.genesis.certificate.log_key)
         if bad is not None:
             effects.append(Note(f"a piece of log {log.log_id.hex()} has a bad signature at seq {bad}: not kept"))
+        return bad is None
+
+    def _settle_islands(self, log: LogState, now: float, effects: list[Effect]) -> None:
+        """Join the islands that a head has reached, and look for the predecessor of those it has passed.
+
+        Not while the store is read for this log: what a read names must be there until it has been answered.
+        """
+        if all(branch.attached for branch in log.branches.values()):
             return
-        branch = self.frontier.add_branch(run, None, attached=False)
-        self._accept(log, branch, run, now, effects, verified=True)
+        if any(waiting.log_id == log.log_id for waiting in self._comparing.values()):
+            return
+        for island, branch in self.frontier.join_islands(log.log_id):
+            effects.append(Relabel(log.log_id, island.number, branch.number))
+            self._has_news(log, branch, now)
+        for island, branch in self.frontier.may_hang(log.log_id):
+            at = island.from_seq
+            pieces = [[Segment(branch.number, at - 1, at)], [Segment(island.number, at, at)]]
+            self._read_back(_Hanging(log.log_id, island, branch), log.log_id, pieces, effects)
+
+    def _compared_island(
+        self, hanging: _Hanging, entries: Sequence[Sequence[bytes]], now: float, effects: list[Effect]
+    ) -> None:
+        log, island, branch = self.frontier.logs[hanging.log_id], hanging.island, hanging.branch
+        (before, ours), (theirs,) = entries
+        log.strangers.add((island.number, branch.number))
+        if not island.attached and entry_id(before) == island.prev and ours != theirs:
+            self.frontier.attach(log.log_id, island, branch)
+            effects.append(Attached(log.log_id, island.number, branch.number))
+            self._has_news(log, island, now)
+            self._found_fork(log, island.from_seq, ours, theirs, effects)
 
     def _accept(
         self, log: LogState, branch: Branch, run: Run, now: float, effects: list[Effect], *, verified: bool = False
@@ -451,6 +494,12 @@ class Node:
         effects.append(Accepted(run, branch.number, log.genesis, own, branch.attached, branch.parent, verified or own))
         if log.genesis.lane is Lane.CONTROL:
             self._read_control(run, effects)
+        self._has_news(log, branch, now)
+
+    def _has_news(self, log: LogState, branch: Branch, now: float) -> None:
+        """Tell the neighbours of a new head; of an island they hear when frontiers are compared."""
+        if not branch.attached:
+            return
         for link in self._links.values():
             if link.live and link.has.get(log.log_id) != branch.head:
                 link.news[log.log_id] = branch.head
@@ -458,7 +507,7 @@ class Node:
 
     def _read_back(
         self,
-        waiting: _Comparing | _Proving,
+        waiting: _Comparing | _Hanging,
         log_id: bytes,
         pieces: Sequence[Sequence[Segment]],
         effects: list[Effect],
@@ -468,29 +517,29 @@ class Node:
         effects.append(ReadBack(self._tokens, log_id, tuple(map(tuple, pieces))))
 
     def _compared(self, token: int, entries: Sequence[Sequence[bytes]], now: float, effects: list[Effect]) -> None:
-        match self._comparing.pop(token):
-            case _Proving(log_id, seq):
-                (ours,), (theirs,) = entries
-                self._found_fork(self.frontier.logs[log_id], seq, ours, theirs, effects)
+        waiting = self._comparing.pop(token)
+        match waiting:
+            case _Hanging():
+                self._compared_island(waiting, entries, now, effects)
             case _Comparing(run, compare):
                 self._compared_run(run, compare, entries, now, effects)
+        self._settle_islands(self.frontier.logs[waiting.log_id], now, effects)
 
     def _compared_run(
         self, run: Run, compare: Compare, entries: Sequence[Sequence[bytes]], now: float, effects: list[Effect]
     ) -> None:
         log = self.frontier.logs[run.log_id]
-        fresh = self.frontier.place(run)
-        if fresh != compare:
+        if self.frontier.split(run) != [run] or self.frontier.place(run) != compare:
             # The frontier moved on while the store was read; what it says now is what counts.
-            self._place(run, fresh, now, effects)
+            self._take_in(run, now, effects)
             return
         branches = [candidate.branch for candidate in compare.candidates]
         ids = [[entry_id(data) for data in held] for held in entries]
         placement = place_compared(run, list(zip(branches, ids, strict=True)))
         self._place(run, placement, now, effects)
         if isinstance(placement, Forks):
-            held = entries[branches.index(placement.branch)]
-            ours = held[placement.at_seq - max(run.first_seq - 1, 0)]
+            at = branches.index(placement.branch)
+            ours = entries[at][placement.at_seq - compare.candidates[at].segments[0].first_seq]
             self._found_fork(log, placement.at_seq, ours, placement.run.entries[0], effects)
 
     def _found_fork(self, log: LogState, seq: int, ours: bytes, theirs: bytes, effects: list[Effect]) -> None:
@@ -536,7 +585,12 @@ class Node:
             log = self.frontier.open_log(log_id, parse_genesis(run.entries[0], self._root))
             branch = self.frontier.add_branch(run, None, attached=True)
         else:
-            branch = next(b for b in log.branches.values() if b.head.id == run.prev)
+            followed = next((b for b in log.branches.values() if b.head.id == run.prev), None)
+            if followed is None:
+                # Somebody else signs with this device's key and was heard of first: our own entry is the fork.
+                self._take_in(run, now, effects)
+                return
+            branch = followed
             self.frontier.extend(branch, run)
         self._accept(log, branch, run, now, effects)
         before = None if run.first_seq == 0 else Position(run.first_seq - 1, run.prev)
