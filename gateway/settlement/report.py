@@ -12,7 +12,7 @@ LISTED_MAX: Final = 1000
 
 
 def ledger_report(store: LedgerStore) -> dict[str, object]:
-    """Totals of every account, and everything a person should look at. Amounts are in minor units, debits positive."""
+    """Totals, every log's heads, and what a person should look at. Amounts are in minor units, debits positive."""
     totals = store.totals()
     return {
         **_counts(totals),
@@ -20,6 +20,10 @@ def ledger_report(store: LedgerStore) -> dict[str, object]:
         "accounts": {account.name.lower(): totals.accounts[account] for account in Account},
         "sales_minor": -totals.accounts[Account.VENUE_SALES],
         "balanced": totals.balanced,
+        "heads": [
+            {"log": log.log_id.hex(), "heads": [{"seq": head.seq, "id": head.id.hex()} for head in log.heads]}
+            for log in store.heads()
+        ],
         "conflicts": [_conflict(conflict) for conflict in store.conflicts(LISTED_MAX)],
         "contested": [
             {"log": log.log_id.hex(), "device": log.author, "from_seq": log.from_seq, "heads": log.heads}
