@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import trio
@@ -17,30 +11,21 @@ from mesh.core.currency import Currency
 from mesh.core.kinds import Lane, Operation, Role
 from mesh.errors import LocalError
 from mesh.ports import Signer
-from mesh.shell.device import ConflictSurfaced, Device, Noted, open_device
-from mesh.shell.network import Network, Settings
-from mesh.views.cards import CardStanding, Conflict
+from mesh.shell.device import Device
+from mesh.shell.notice_lines import author_name
+from mesh.shell.program import Program
+from mesh.views.cards import CardStanding
 from reader import screen as screens
-from reader.chips.radio import open_radio
+from reader.chips.radio import Radio
 from reader.journal import open_journal
 from reader.ports import VenueTerms
 from reader.tap_events import Cancel, Green, NotServed, Screen, Served
 from reader.terminal import Command, Ring, Terminal
 
-LINE_BYTES_MAX: Final = 256
+SELLING_ROLES: Final = frozenset({Role.READER, Role.TILL})
+COMMANDS_WAITING_MAX: Final = 16
 NO_CURRENCY: Final = Currency("?", 2)
 """Before a venue document has come there are no orders, so no amount either."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line says."""
-
-    directory: Path
-    device_path: str
-    zone: str
-    settings: Settings
-    as_json: bool
 
 
 class VenueViews:
@@ -68,8 +53,7 @@ class VenueViews:
         return self._device.cards.standing(card, record_hash, parent, tap_id)
 
     def name_of(self, log_id: bytes) -> str:
-        log = self._device.node.frontier.logs.get(log_id)
-        return log_id.hex() if log is None else log.genesis.certificate.name
+        return author_name(self._device, log_id)
 
     @property
     def currency(self) -> Currency:
@@ -97,105 +81,54 @@ class EnrolledIdentity:
 
 
 class Lines:
-    """Implements `Display`: one line for each thing that happens, for people or as JSON."""
+    """Implements `Display`: one line for each screen, for people or as JSON."""
 
-    def __init__(self, venue: VenueViews, write: Callable[[str], None], *, as_json: bool) -> None:
-        self._venue, self._write, self._as_json = venue, write, as_json
+    def __init__(self, program: Program, venue: VenueViews) -> None:
+        self._program, self._venue = program, venue
 
     def show(self, screen: Screen, stages_ms: Mapping[str, float]) -> None:
-        if self._as_json:
-            data = screens.fields(screen)
-            if isinstance(screen, Green):
-                data["stages_ms"] = {name: round(milliseconds, 3) for name, milliseconds in stages_ms.items()}
-            self._write(json.dumps(data))
-        else:
-            self._write(screens.line(screen, self._venue.currency))
+        event, data = screens.fields(screen)
+        if isinstance(screen, Green):
+            data["stages_ms"] = {name: round(milliseconds, 3) for name, milliseconds in stages_ms.items()}
+        self._program.emit(event, screens.line(screen, self._venue.currency), **data)
 
     def not_ours(self, reason: str) -> None:
-        self.note("not_ours", f"AMBER  {reason}. Nothing was charged.")
+        self._program.emit("not_ours", f"AMBER  {reason}. Nothing was charged.", reason=reason)
 
-    def double_spend(self, conflict: Conflict) -> None:
-        if self._as_json:
-            self._write(json.dumps(screens.conflict_fields(conflict)))
-        else:
-            self._write(screens.conflict_line(conflict, self._venue.currency, self._venue.name_of))
-
-    def note(self, event: str, text: str) -> None:
-        self._write(json.dumps({"event": event, "text": text}) if self._as_json else text)
-
-    def ready(self, name: str, device_path: str, port: int) -> None:
-        data = {"event": "ready", "name": name, "device": device_path, "port": port}
-        text = f"{name} is ready: wristbands at {device_path}, mesh at port {port}. Type: sale 6.50 | topup 20 | cancel"
-        self._write(json.dumps(data) if self._as_json else f"{text} | served | not-served | quit")
+    def refused(self, reason: str) -> None:
+        """What staff typed cannot be meant."""
+        self._program.emit("refused", f"AMBER  {reason}", reason=reason)
 
 
-async def run_reader(options: Options, write: Callable[[str], None]) -> None:
-    """Serve until `quit`, SIGINT or SIGTERM; `write` prints a line. Errors are `TapmeshError`, maybe in a group."""
-    radio = open_radio(options.device_path)
-    try:
-        async with open_device(options.directory, zone=options.zone) as device:
-            venue = VenueViews(device)
-            lines = Lines(venue, write, as_json=options.as_json)
-            # The log of this process begins now, not in the first tap.
-            await device.open_lane(Lane.MONEY)
-            terminal = Terminal(radio, await open_journal(device), venue, EnrolledIdentity(device), lines)
-            send, receive = trio.open_memory_channel[Command](16)
-            network = Network(device, options.settings, lambda text: lines.note("note", text))
-            async with trio.open_nursery() as nursery:
-                port = await nursery.start(network.run)
-                nursery.start_soon(_alert, device, lines)
-                nursery.start_soon(_until_signal, nursery.cancel_scope)
-                nursery.start_soon(_obey_staff, send, venue, lines, nursery.cancel_scope)
-                lines.ready(device.certificate.name, options.device_path, port)
-                await terminal.run(receive)
-    finally:
-        radio.close()
+async def serve(program: Program, radio: Radio) -> None:
+    """The body of `tapmesh reader run`: serve staff and wristbands until `quit`."""
+    device = program.device
+    if not device.certificate.roles & SELLING_ROLES:
+        raise LocalError(
+            f"{device.certificate.name} is enrolled neither as reader nor as till, so nothing it charges would count; "
+            f"nothing was started. Use a device that was enrolled for selling"
+        )
+    venue = VenueViews(device)
+    lines = Lines(program, venue)
+    # The money log of this process begins now, not in its first tap.
+    await device.open_lane(Lane.MONEY)
+    terminal = Terminal(radio, await open_journal(device), venue, EnrolledIdentity(device), lines)
+    send, receive = trio.open_memory_channel[Command](COMMANDS_WAITING_MAX)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(terminal.run, receive)
+        async for line in program.commands():
+            if line == "quit":
+                break
+            try:
+                await send.send(parse_command(line, venue.currency))
+            except LocalError as error:
+                lines.refused(str(error))
+        nursery.cancel_scope.cancel()
 
 
-async def _alert(device: Device, lines: Lines) -> None:
-    """Say every double spend: those known already, then each as it surfaces."""
-    notices = device.subscribe()
-    for conflict in device.cards.all_conflicts():
-        lines.double_spend(conflict)
-    async for notice in notices:
-        match notice:
-            case ConflictSurfaced(conflict=conflict):
-                lines.double_spend(conflict)
-            case Noted(text=text):
-                lines.note("note", text)
-            case _:
-                pass
-
-
-async def _until_signal(scope: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            scope.cancel()
-            return
-
-
-async def _obey_staff(
-    send: trio.MemorySendChannel[Command], venue: VenueViews, lines: Lines, scope: trio.CancelScope
-) -> None:
-    """Take staff's commands from standard input until it closes; wristbands are served after that too."""
-    async for line in _stdin_lines():
-        if line == "quit":
-            scope.cancel()
-            return
-        try:
-            command = parse_command(line, venue.currency)
-        except LocalError as error:
-            lines.note("refused", f"AMBER  {error}")
-            continue
-        if command is not None:
-            await send.send(command)
-
-
-def parse_command(line: str, currency: Currency) -> Command | None:
-    """One line as typed; `None` where it is empty. Raises `LocalError` where it cannot be meant."""
+def parse_command(line: str, currency: Currency) -> Command:
+    """One line as typed; raises `LocalError` where it cannot be meant."""
     match line.split():
-        case []:
-            return None
         case ["sale", amount]:
             return Ring(Operation.SALE, _amount(amount, currency))
         case ["topup", amount]:
@@ -207,7 +140,10 @@ def parse_command(line: str, currency: Currency) -> Command | None:
         case ["not-served"]:
             return NotServed()
         case _:
-            raise LocalError(f"'{line}' is no command; nothing was charged. Type sale 6.50, topup 20.00, cancel, ...")
+            raise LocalError(
+                f"unknown command {line!r}, nothing was charged; there are: sale 6.50, topup 20.00, cancel, served, "
+                f"not-served, quit"
+            )
 
 
 def _amount(text: str, currency: Currency) -> int:
@@ -217,16 +153,3 @@ def _amount(text: str, currency: Currency) -> int:
     if amount == 0:
         raise LocalError("an order is more than nothing; nothing was charged")
     return amount
-
-
-async def _stdin_lines() -> AsyncIterator[str]:
-    """Lines of standard input, read in a thread that may be left behind; no line is longer than it may be."""
-    rest = b""
-    while True:
-        data = await trio.to_thread.run_sync(os.read, sys.stdin.fileno(), 4096, abandon_on_cancel=True)
-        if not data:
-            return
-        *lines, rest = (rest + data).split(b"\n")
-        rest = rest[:LINE_BYTES_MAX]
-        for line in lines:
-            yield line[:LINE_BYTES_MAX].decode("utf-8", "replace").strip()

@@ -5,14 +5,14 @@ Every sentence about money says what happened, what it means for the money, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from mesh.core.currency import Currency
 from mesh.core.kinds import Operation
-from mesh.views.cards import Conflict, TapRef
+from mesh.shell.output import Json
+from mesh.views.cards import TapRef
 from reader.intent import Intent
-from reader.risk import tap_text
 from reader.tap_events import Amber, Balance, Green, Notice, Red, Screen
 
 NOTICES: Final[Mapping[Notice, str]] = {
@@ -52,7 +52,7 @@ def line(screen: Screen, currency: Currency) -> str:
             return f"       balance {currency.format(balance)}"
 
 
-def fields(screen: Screen) -> dict[str, object]:
+def fields(screen: Screen) -> dict[str, Json]:
     """The same as a JSON object; ids and hashes in hexadecimal, amounts in minor units."""
     match screen:
         case Green(intent=intent, balance_minor=balance, ms=milliseconds, already=already):
@@ -82,25 +82,7 @@ def fields(screen: Screen) -> dict[str, object]:
             return {"event": "balance", "card": card.hex(), "seq": seq, "balance_minor": balance}
 
 
-def conflict_line(conflict: Conflict, currency: Currency, name_of: Callable[[bytes], str]) -> str:
-    """The alert when the mesh brings a double spend: both signed taps, and what is at risk."""
-    taps = " and ".join(tap_text(tap, currency, name_of) for tap in conflict.taps)
-    at_risk = currency.format(conflict.at_risk_minor)
-    return f"RED    Wristband {conflict.card.hex()} was spent twice: {taps}. {at_risk} at risk; it is held everywhere."
-
-
-def conflict_fields(conflict: Conflict) -> dict[str, object]:
-    """The same as a JSON object."""
-    return {
-        "event": "double_spend",
-        "card": conflict.card.hex(),
-        "consumed": conflict.consumed.hex(),
-        "at_risk_minor": conflict.at_risk_minor,
-        "taps": [tap_fields(tap) for tap in conflict.taps],
-    }
-
-
-def tap_fields(tap: TapRef) -> dict[str, object]:
+def tap_fields(tap: TapRef) -> dict[str, Json]:
     """Where one signed tap is, and what it did."""
     return {
         "log_id": tap.log_id.hex(),
@@ -118,7 +100,7 @@ def order_text(order: Intent | Amber, currency: Currency) -> str:
     return f"{_name(order.operation)} of {currency.format(order.amount_minor)}"
 
 
-def _order_fields(tap_id: bytes, operation: Operation, amount_minor: int) -> dict[str, object]:
+def _order_fields(tap_id: bytes, operation: Operation, amount_minor: int) -> dict[str, Json]:
     return {"tap_id": tap_id.hex(), "operation": _name(operation), "amount_minor": amount_minor}
 
 

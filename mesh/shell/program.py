@@ -135,6 +135,20 @@ class Program:
         """Say something: `text` to people, or `event` and `fields` as JSON where that was asked for."""
         self.output.emit(event, text, **fields)
 
+    def tell_ready(self, **fields: Json) -> None:
+        """Say that the program does its work now; once, and with `fields` of its own for programs."""
+        certificate, zone = self.device.certificate, self.device.node.zone
+        self.emit(
+            "ready",
+            f"READY {certificate.name} ({roles_text(certificate)}) in zone {zone}, port {self.network.port}",
+            name=certificate.name,
+            roles=roles(certificate),
+            zone=zone,
+            port=self.network.port,
+            entries=self.device.entries_held,
+            **fields,
+        )
+
     async def commands(self) -> AsyncGenerator[str, None]:
         """Lines typed at the program, without empty ones. Ends when the input ends and --until-eof was given."""
         async with aclosing(input_lines()) as lines:
@@ -148,16 +162,24 @@ class Program:
 Body = Callable[[Program], Awaitable[None]]
 
 
-def run_program(options: Options, body: Body, *, role: Role | None = None, zone_bound: bool = False) -> None:
+def run_program(
+    options: Options,
+    body: Body,
+    *,
+    role: Role | None = None,
+    zone_bound: bool = False,
+    tells_ready: bool = True,
+) -> None:
     """Run a device with its network until `body` returns or a signal ends it; errors end the process, each in its way.
 
-    `role` is what the device must be enrolled as; `zone_bound` is for devices that are in one place at a time.
+    `role` is what the device must be enrolled as; `zone_bound` is for devices that are in one place at a time. A body
+    that has more to prepare says :meth:`Program.tell_ready` itself: then `tells_ready` is False.
     """
     with errors_shown():
-        trio.run(partial(_run, options, body, role=role, zone_bound=zone_bound))
+        trio.run(partial(_run, options, body, role=role, zone_bound=zone_bound, tells_ready=tells_ready))
 
 
-async def _run(options: Options, body: Body, *, role: Role | None, zone_bound: bool) -> None:
+async def _run(options: Options, body: Body, *, role: Role | None, zone_bound: bool, tells_ready: bool) -> None:
     output = Output(options.as_json)
     remark = clock_remark(time.time())
     if remark is not None:
@@ -178,8 +200,10 @@ async def _run(options: Options, body: Body, *, role: Role | None, zone_bound: b
             nursery.start_soon(_tell_all, notices, device, output)
             nursery.start_soon(_tell_growth, device, output)
             await nursery.start(network.run)
-            _tell_ready(device, network, output)
-            await body(Program(device, network, output, options))
+            program = Program(device, network, output, options)
+            if tells_ready:
+                program.tell_ready()
+            await body(program)
             nursery.cancel_scope.cancel()
 
 
@@ -203,19 +227,6 @@ async def _tell_growth(device: Device, output: Output) -> None:
             told = digest
             output.emit("held", None, entries=device.entries_held, digest=digest.hex())
         await trio.sleep(HELD_PAUSE_S)
-
-
-def _tell_ready(device: Device, network: Network, output: Output) -> None:
-    certificate, zone = device.certificate, device.node.zone
-    output.emit(
-        "ready",
-        f"READY {certificate.name} ({roles_text(certificate)}) in zone {zone}, port {network.port}",
-        name=certificate.name,
-        roles=roles(certificate),
-        zone=zone,
-        port=network.port,
-        entries=device.entries_held,
-    )
 
 
 def clock_remark(unix_s: float) -> str | None:
