@@ -83,8 +83,10 @@ def check_fields(fields: object) -> None:
     if type(fields) is not list or len(fields) != 7:
         raise BadField("an entry's payload is an array of seven fields")
     version, log_id, seq, prev, time_ms, kind, body = fields
-    if type(version) is not int or version != ENTRY_VERSION:
-        raise UnknownVersion(f"entry version {version!r} is not known here")
+    if type(version) is not int:
+        raise BadField("the version is an integer")
+    if version != ENTRY_VERSION:
+        raise UnknownVersion(f"entry version {version} is not known here")
     if type(log_id) is not bytes or type(prev) is not bytes or type(body) is not bytes:
         raise BadField("log id, prev and body are byte strings")
     if type(seq) is not int or type(time_ms) is not int or type(kind) is not int:
