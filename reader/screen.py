@@ -52,12 +52,11 @@ def line(screen: Screen, currency: Currency) -> str:
             return f"       balance {currency.format(balance)}"
 
 
-def fields(screen: Screen) -> dict[str, Json]:
-    """The same as a JSON object; ids and hashes in hexadecimal, amounts in minor units."""
+def fields(screen: Screen) -> tuple[str, dict[str, Json]]:
+    """The same for programs: what happened, and its fields; ids and hashes in hexadecimal, amounts in minor units."""
     match screen:
         case Green(intent=intent, balance_minor=balance, ms=milliseconds, already=already):
-            return {
-                "event": "green",
+            return "green", {
                 **_order_fields(intent.tap_id, intent.operation, intent.amount_minor),
                 "card": intent.card.hex(),
                 "balance_minor": balance,
@@ -66,8 +65,8 @@ def fields(screen: Screen) -> dict[str, Json]:
             }
         case Red(card=card, order=order, refusal=refusal):
             about = _order_fields(order.tap_id, order.operation, order.amount_minor) if order else {}
-            return {
-                "event": "red",
+            # Without an order nothing ends: a wristband that was only looked at is not a declined tap.
+            return "red" if order else "objection", {
                 "reason": refusal.reason.value,
                 "staff": refusal.staff,
                 "attendee": refusal.attendee,
@@ -77,9 +76,9 @@ def fields(screen: Screen) -> dict[str, Json]:
             }
         case Amber(notice=notice, tap_id=tap_id, operation=operation, amount_minor=amount):
             about = _order_fields(tap_id, operation, amount) if operation is not None else {}
-            return {"event": "amber", "notice": notice.value, **about}
+            return "amber", {"notice": notice.value, **about}
         case Balance(card=card, seq=seq, balance_minor=balance):
-            return {"event": "balance", "card": card.hex(), "seq": seq, "balance_minor": balance}
+            return "balance", {"card": card.hex(), "seq": seq, "balance_minor": balance}
 
 
 def tap_fields(tap: TapRef) -> dict[str, Json]:
