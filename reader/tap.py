@@ -361,13 +361,9 @@ def _commit(machine: Machine, intent: Intent, began_us: int, armed: Basket | Non
 
 
 def _committed(machine: Machine, phase: Committing, around: Around) -> Step:
-    intent = phase.intent
-    opened = tuple(
-        OpenIntent(one.intent, committed=True) if one.intent.tap_id == intent.tap_id else one for one in machine.open
-    )
     milliseconds = (around.now_us - phase.began_us) / 1000
-    green = Green(intent, record_of(intent.written).balance, milliseconds, already=False)
-    return Machine(Acknowledging(intent, phase.armed), opened), (Show(green),)
+    green = Green(phase.intent, record_of(phase.intent.written).balance, milliseconds, already=False)
+    return replace(machine, phase=Acknowledging(phase.intent, phase.armed)), (Show(green),)
 
 
 def _abort(machine: Machine, phase: Aborting) -> Step:
