@@ -204,7 +204,8 @@ class Play:
             said = await reader.hears(lambda said: said.event in ("green", "red"), "the tap ended")
         if said.event != "green":
             raise DemoFailed(f"{bar} did not finish the tap that was cut off: {said.fields.get('staff')}")
-        await reader.says("served")
+        if said.fields["already"]:
+            await reader.says("served")
         return said
 
     async def _all_forwarded(self, gateway: Child) -> None:
