@@ -53,7 +53,7 @@ from mesh.core.events import (
 )
 from mesh.core.frontier import Position, Segment
 from mesh.core.kinds import Kind, Lane
-from mesh.core.messages import Message, Plan, RunMessage, decode_message, encode_message
+from mesh.core.messages import Hello, Message, Plan, RunMessage, decode_message, encode_message
 from mesh.core.node import Node
 from mesh.limits import KEEPALIVE_S, RUN_ENTRIES_MAX
 from mesh.views.cards import CardsView
@@ -287,6 +287,44 @@ class Mote:
             for seq in self.world.forged.get(log_id, ()):
                 if any(b.from_seq <= seq <= b.head.seq for b in log.branches.values()):
                     self.post(SignatureFailed(log_id, seq))
+
+
+class Puppet:
+    """A peer that a test moves by hand: it says what it is told to, and remembers what it hears."""
+
+    def __init__(self, mote: Mote, device: VenueDevice, zone: str = "", *, hello: bool = True) -> None:
+        self.mote = mote
+        self.end = End(mote, mote.world.next_number())
+        mote.ends[self.end.number] = self.end
+        mote.post(LinkUp(self.end.number, device.certificate))
+        if hello:
+            self.say(Hello(device.venue.root.venue_id, zone, mote.node.frontier.digest()))
+
+    @property
+    def connected(self) -> bool:
+        return self.end.number in self.mote.ends
+
+    def say(self, message: Message) -> None:
+        self.mote.post(Received(self.end.number, encode_message(message)))
+
+    def send_run(self, run: Run) -> None:
+        self.say(RunMessage(run.log_id, len(run.entries), encode_run(run.entries)))
+
+    def leave(self) -> None:
+        if self.connected:
+            del self.mote.ends[self.end.number]
+            self.mote.post(LinkDown(self.end.number))
+
+    def heard(self) -> list[Message]:
+        """What was said to it since it was asked last, answers from the store included."""
+        while self.end.frames or self.end.jobs:
+            self.end.speak(self.mote.world.random)
+        found: list[Message] = []
+        while self.end.wire:
+            length = int.from_bytes(self.end.wire[:4], "big")
+            found.append(decode_message(bytes(self.end.wire[4 : 4 + length])))
+            del self.end.wire[: 4 + length]
+        return found
 
 
 def runs_of(

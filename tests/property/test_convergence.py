@@ -14,14 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.chain import Run, encode_run
+from mesh.core.chain import Run
 from mesh.core.entry import decode_entry
-from mesh.core.events import LinkDown, LinkUp, Received
 from mesh.core.kinds import Lane, Role
-from mesh.core.messages import Announce, Digest, Hello, RunMessage, encode_message
-from mesh.core.session import Session
+from mesh.core.messages import Announce, Digest, Hello
 from tests.factory import LogWriter, Venue, VenueDevice, Wristband
-from tests.harness import End, Mote, World, runs_of
+from tests.harness import Mote, Puppet, World, runs_of
 
 VENUE: Final = Venue("Convergence")
 BARS: Final = [VENUE.device(f"bar {number}", Role.READER, Role.TILL) for number in range(4)]
@@ -45,18 +43,12 @@ def first_forks(written: set[bytes]) -> dict[bytes, int]:
 
 def push(mote: Mote, author: VenueDevice, run: Run) -> bool:
     """The author comes by, pushes one run of its log and goes; False if it was thrown out."""
-    world = mote.world
-    end = End(mote, world.next_number())
-    mote.ends[end.number] = end
-    mote.post(LinkUp(end.number, author.certificate))
-    hello = Session(author.venue.root.venue_id).hello("", bytes(32))
-    message = RunMessage(run.log_id, len(run.entries), encode_run(run.entries))
-    mote.post(Received(end.number, hello + encode_message(message)))
-    taken = end.number in mote.ends
+    puppet = Puppet(mote, author)
+    puppet.send_run(run)
+    taken = puppet.connected
+    puppet.leave()
     if taken:
-        del mote.ends[end.number]
-        mote.post(LinkDown(end.number))
-        world.written.update(run.entries)
+        mote.world.written.update(run.entries)
     return taken
 
 
