@@ -123,13 +123,16 @@ class Play:
         self.stage.narrate(f"Bar A and Bar C are red, each with both signed taps: {money(at_risk)} at risk, card held")
 
     async def _walk(self, courier: Child, zone: str, bar: str, everybody: tuple[str, ...]) -> None:
-        reader = self.readers[bar]
-        heard = len(reader.heard)
+        heard = {name: len(self.readers[name].heard) for name in everybody}
         mark = await courier.says(f"walk {zone}")
-        met = await reader.hears(event("met", peer="Courier"), "it met the courier", since=heard)
-        red = await reader.hears(event("conflict"), "a wristband was spent twice", since=heard)
-        self.told.contact_at[bar], self.told.surfaced_at[bar] = met.at, red.at
+        red = await self.readers[bar].hears(event("conflict"), "a wristband was spent twice", since=heard[bar])
         await self._in_step(courier, everybody, mark)
+        # Contact is with the zone: who met the courier first told the others.
+        met = [
+            await self.readers[name].hears(event("met", peer="Courier"), "it met the courier", since=heard[name])
+            for name in everybody
+        ]
+        self.told.contact_at[bar], self.told.surfaced_at[bar] = min(said.at for said in met), red.at
 
     async def _in_step(self, courier: Child, readers: tuple[str, ...], since: int) -> None:
         for name in readers:
