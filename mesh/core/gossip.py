@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mesh.core.frontier import Position
-from mesh.limits import WANT_RETRY_S
+from mesh.limits import BRANCHES_PER_LOG_MAX, WANT_RETRY_S
 
 WANTS_IN_FLIGHT_PER_LINK: Final = 256
 
@@ -52,8 +52,18 @@ class Wants:
     def offer(self, link: LinkId, log_id: bytes, target: Position, *, piece: bool = False) -> None:
         """A neighbour says that it has this position; as a `piece`, without what is before it."""
         if not self._holds(log_id, target, piece):
-            self._logs.setdefault(log_id, _Wanted()).offers[link, target] = piece
+            wanted = self._logs.setdefault(log_id, _Wanted())
+            self._make_room(wanted, link)
+            wanted.offers[link, target] = piece
             self._look_again = True
+
+    @staticmethod
+    def _make_room(wanted: _Wanted, link: LinkId) -> None:
+        """A neighbour can have no more branches of a log than anybody keeps: what it said first is overtaken by now."""
+        of_link = [offer for offer in wanted.offers if offer[0] == link and offer != wanted.asked]
+        # Room for this one, beside the one that is being asked for.
+        while len(of_link) > BRANCHES_PER_LOG_MAX - 2:
+            del wanted.offers[of_link.pop(0)]
 
     def asked_of(self, link: LinkId, log_id: bytes) -> bool:
         """Whether a run of this log is expected on this link."""

@@ -87,6 +87,7 @@ from mesh.limits import (
     ANNOUNCE_LOGS_PER_FRAME_MAX,
     KEEPALIVE_S,
     LINK_SILENCE_S_MAX,
+    LOGS_MAX,
     WANTS_IN_FLIGHT_PER_LINK_MAX,
 )
 
@@ -109,6 +110,10 @@ class WrongZone(PeerError):
     """A link between zones that neither end may bridge."""
 
 
+class TooMuchTalk(PeerError):
+    """A peer speaks of more logs than a venue can have."""
+
+
 class WantStorm(PeerError):
     """More wants than an honest peer keeps open."""
 
@@ -123,6 +128,8 @@ class _Link:
     live: bool = False
     asked: set[bytes] = field(default_factory=set)
     """Logs that were wanted on this link at some time: late answers are no offence."""
+    unplanned: set[bytes] = field(default_factory=set)
+    """Logs wanted on this link whose plan has not come yet: one plan a want is told to people."""
     has: dict[bytes, Position] = field(default_factory=dict)
     """The newest position of each log that the peer is known to have."""
     news: dict[bytes, Position] = field(default_factory=dict)
@@ -283,14 +290,16 @@ class Node:
                     self._on_summary(number, link, summary)
             case Announce(heads):
                 for log_id, head in heads:
-                    link.has[log_id] = max(head, link.has.get(log_id, head))
+                    self._heard_of(link, log_id, max(head, link.has.get(log_id, head)))
                     self._wants.offer(number, log_id, head)
             case Want():
                 self._on_want(number, link, message, effects)
             case Missing(log_id, target):
                 self._wants.failed(number, log_id, target)
             case Plan(log_id, entries, size):
-                effects.append(PeerPlan(number, log_id, entries, size))
+                if log_id in link.unplanned:
+                    link.unplanned.discard(log_id)
+                    effects.append(PeerPlan(number, log_id, entries, size))
             case Bye(reason):
                 self._forget(number)
                 effects.append(Close(number, f"the peer said: {reason}", blame_peer=False))
@@ -335,7 +344,7 @@ class Node:
     def _on_summary(self, number: int, link: _Link, summary: LogSummary) -> None:
         log = self.frontier.logs.get(summary.log_id)
         if summary.heads:
-            link.has[summary.log_id] = max(summary.heads)
+            self._heard_of(link, summary.log_id, max(summary.heads))
         single = len(summary.heads) == 1 and log is not None and len(log.branches) == 1
         for head in summary.heads:
             if single and log is not None and head.seq < log.branches[min(log.branches)].head.seq:
@@ -345,6 +354,12 @@ class Node:
         if log is not None:
             for island in summary.islands:
                 self._wants.offer(number, summary.log_id, island.tip, piece=True)
+
+    @staticmethod
+    def _heard_of(link: _Link, log_id: bytes, head: Position) -> None:
+        link.has[log_id] = head
+        if len(link.has) > LOGS_MAX:
+            raise TooMuchTalk(f"the peer speaks of more than {LOGS_MAX} logs")
 
     def _on_want(self, number: int, link: _Link, want: Want, effects: list[Effect]) -> None:
         log = self.frontier.logs.get(want.log_id)
@@ -605,6 +620,7 @@ class Node:
         for ask in self._wants.next(now):
             link = self._links[ask.link]
             link.asked.add(ask.log_id)
+            link.unplanned.add(ask.log_id)
             log = self.frontier.logs.get(ask.log_id)
             locator = () if log is None else tuple(log.locator())
             effects.append(Send(ask.link, encode_message(Want(ask.log_id, ask.target, locator))))

@@ -15,8 +15,17 @@ from mesh.core.codec import encode
 from mesh.core.entry import decode_entry
 from mesh.core.frontier import Position
 from mesh.core.kinds import Kind, Role
-from mesh.core.messages import Announce, Digest, Hello, Message, RunMessage, Want, encode_message
-from mesh.limits import FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX, RUN_ENTRIES_MAX, WANTS_IN_FLIGHT_PER_LINK_MAX
+from mesh.core.messages import Announce, Buckets, Digest, Hello, Message, Plan, RunMessage, Want, encode_message
+from mesh.limits import (
+    ANNOUNCE_LOGS_PER_FRAME_MAX,
+    BRANCHES_PER_LOG_MAX,
+    FRAME_BYTES_MAX,
+    HELLO_FRAME_BYTES_MAX,
+    LOGS_MAX,
+    RUN_ENTRIES_MAX,
+    WANTS_IN_FLIGHT_PER_LINK_MAX,
+)
+from mesh.shell.device import Planned
 from mesh.shell.keys import load_identity
 from mesh.shell.tls import client_context
 from tests.factory import LogWriter, Venue, VenueDevice
@@ -348,3 +357,46 @@ async def _until_held(at: Scene, log_id: bytes, target: Position) -> None:
 async def _until_gone(at: Scene, device: VenueDevice) -> None:
     while any(link.peer.serial == device.certificate.serial for link in at.network.links.values()):
         await trio.lowlevel.checkpoint()
+
+
+async def test_flood_of_made_up_logs_ends_the_link_before_it_fills_the_memory(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        raw = await at.greeted(at.attacker(Role.COURIER))
+        made_up = 0
+        while not at.network.refused:
+            names = [secrets.token_bytes(48) for _ in range(ANNOUNCE_LOGS_PER_FRAME_MAX)]
+            await raw.say_messages([Announce(tuple((name[:16], Position(7, name[16:])) for name in names))])
+            made_up += len(names)
+            await trio.lowlevel.checkpoint()
+            assert made_up < 4 * LOGS_MAX
+        await at.until_told("speaks of more than")
+        assert at.victim.node.pending_logs == 0
+        await at.expect_unharmed()
+
+
+async def test_flood_of_made_up_heads_of_one_log_is_kept_short(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        raw = await at.greeted(at.attacker(Role.COURIER))
+        log_id = secrets.token_bytes(16)
+        for _ in range(8):
+            heads = [(log_id, Position(7, secrets.token_bytes(32))) for _ in range(ANNOUNCE_LOGS_PER_FRAME_MAX)]
+            await raw.say_messages([Announce(tuple(heads))])
+        await raw.say_messages([Digest(bytes(32))])
+        await raw.hear(Buckets)
+        offers = [len(wanted.offers) for wanted in at.victim.node._wants._logs.values()]
+        assert sum(offers) <= BRANCHES_PER_LOG_MAX
+        await at.expect_unharmed()
+
+
+async def test_plans_that_answer_no_want_are_not_shown_to_anybody(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        notices = at.victim.subscribe()
+        raw = await at.greeted(at.attacker())
+        await raw.say_messages([Plan(secrets.token_bytes(16), 10**9, 10**12)] * 1000)
+        await raw.say_messages([Digest(bytes(32))])
+        await raw.hear(Buckets)
+        waiting = notices.statistics().current_buffer_used
+        seen = [notices.receive_nowait() for _ in range(waiting)]
+        assert waiting < 10
+        assert not [notice for notice in seen if isinstance(notice, Planned)]
+        await at.expect_unharmed()
