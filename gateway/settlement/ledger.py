@@ -110,13 +110,15 @@ def _post(lines: Lines, fact: TapFact, holder: Account) -> None:
 def _contested_money(
     facts: Iterable[TapFact], counted: Sequence[TapFact], contested: set[TapFact]
 ) -> tuple[TapFact, ...]:
-    """Contested taps whose money is not posted yet: once per tap id and once per written record, like any other."""
-    tap_ids = {fact.tap_id for fact in counted}
+    """Contested taps whose money is not posted yet: once per device and tap id and once per written record."""
+    tap_ids = {(fact.author, fact.tap_id) for fact in counted}
     writes = {(fact.consumed, fact.written) for fact in counted}
     open_money = [
         fact
         for fact in facts
-        if fact in contested and fact.tap_id not in tap_ids and (fact.consumed, fact.written) not in writes
+        if fact in contested
+        and (fact.author, fact.tap_id) not in tap_ids
+        and (fact.consumed, fact.written) not in writes
     ]
     return settle_card(open_money).counted
 

@@ -100,7 +100,7 @@ class SqliteLedger:
                 "SELECT consumed, written, tap_id, entry_id, log, seq, amount_minor, operation FROM tap WHERE card = ?",
                 (card,),
             )
-            facts = [TapFact(*row) for row in rows]
+            facts = [TapFact._make((*row, self._logs.standings[row[4]].author.key_id)) for row in rows]
             books = book_card(card, facts, self._logs.standings, self._intake.aborts)
             self._write_lines(card, books.lines)
             self._write_conflicts(card, books.conflicts)

@@ -2,7 +2,8 @@
 
 Everything here is a pure function of the *set* of facts: order, duplicates and arrival path cannot matter.
 
-* Money posts once per tap id; of several entries with one tap id the one with the smallest entry id is counted.
+* Money posts once per tap id of one device; of several such entries the one with the smallest entry id is counted.
+  Another device that signs under a known tap id displaces nothing: tap ids are each device's own.
 * Money posts once per written card record: another tap id for the same write is the same write.
 * A tap that its own device aborted later is not counted (same log, or a log whose genesis knew of it).
 * Facts from contested entries (a forked log, from the fork on) are kept and listed, and debit nobody.
@@ -37,6 +38,8 @@ class TapFact(NamedTuple):
     seq: int
     amount_minor: int
     operation: int
+    author: bytes
+    """Key id (4 bytes) of the device that signed it."""
 
     @property
     def delta_minor(self) -> int:
@@ -74,14 +77,15 @@ def settle_card(facts: Iterable[TapFact], not_counted: frozenset[tuple[int, int]
     ordered = sorted(set(facts), key=lambda fact: fact.entry_id)
     counted: list[TapFact] = []
     uncounted: list[TapFact] = []
-    tap_ids: set[bytes] = set()
+    tap_ids: set[tuple[bytes, bytes]] = set()
     writes: set[tuple[bytes, bytes]] = set()
     for fact in ordered:
         write = (fact.consumed, fact.written)
-        if (fact.log, fact.seq) in not_counted or fact.tap_id in tap_ids or write in writes:
+        tap_id = (fact.author, fact.tap_id)
+        if (fact.log, fact.seq) in not_counted or tap_id in tap_ids or write in writes:
             uncounted.append(fact)
             continue
-        tap_ids.add(fact.tap_id)
+        tap_ids.add(tap_id)
         writes.add(write)
         counted.append(fact)
     balance = sum(fact.delta_minor for fact in counted)

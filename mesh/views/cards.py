@@ -1,7 +1,7 @@
 """The cards of a venue, folded from every money entry held here: balances, conflicts, holds.
 
 Order-independent: the view of a set of entries is the same whatever order, path or partition brought them. A card's
-facts are kept packed, 80 bytes a tap, and evaluated when somebody asks, so that a fold costs a few microseconds and
+facts are kept packed, 81 bytes a tap, and evaluated when somebody asks, so that a fold costs a few microseconds and
 400,000 taps fit into a small board's memory.
 """
 
@@ -20,7 +20,7 @@ from mesh.views.card_account import Branches, CardAccount, TapFact, settle_card
 from mesh.views.tap_entry import decode_abort, decode_taps
 from mesh.views.tap_rules import Author, Refusal, author_of, judge_tap
 
-_PACKED: Final = struct.Struct(">16s16s16s16sIIiB3x")
+_PACKED: Final = struct.Struct(">16s16s16s16sIIiB4s")
 _CONSUMED_AT: Final = 0
 _TAP_ID_AT: Final = 32
 _TAP: Final = int(Kind.TAP)

@@ -6,7 +6,7 @@
 
 Each tap is a signed entry on its own; its log's genesis carries the certificate that binds the signing key. A case
 holds if every genesis is of this venue and signed, every tap is a signed TAP of that log by a device that may write it,
-all tap ids differ, and all of them consumed one record of one card while writing different ones.
+no two are one device's tap with one id, and all of them consumed one record of one card while writing different ones.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def check_case(data: bytes, root: VenueRoot) -> Case:
     first = taps[0].tap
     if any(w.tap.card != first.card or w.tap.fact.consumed != first.fact.consumed for w in taps):
         raise NoCase("the taps did not consume one record of one card")
-    if len({w.tap.fact.tap_id for w in taps}) < len(taps) or len({w.tap.fact.written for w in taps}) < len(taps):
+    tap_ids = {(w.tap.fact.author, w.tap.fact.tap_id) for w in taps}
+    if len(tap_ids) < len(taps) or len({w.tap.fact.written for w in taps}) < len(taps):
         raise NoCase("two of the taps are one tap")
     ids = [w.entry.id for w in taps]
     if ids != sorted(ids):

@@ -71,7 +71,7 @@ def read_tap(body: bytes, author: Author, *, entry_id: bytes, log: int, seq: int
     return read if isinstance(read, Refusal) else CountedTap(read[0], TapFact(*read[1]))
 
 
-FactValues: TypeAlias = tuple[bytes, bytes, bytes, bytes, int, int, int, int]
+FactValues: TypeAlias = tuple[bytes, bytes, bytes, bytes, int, int, int, int, bytes]
 """The fields of a :class:`TapFact`, in order."""
 
 
@@ -107,7 +107,7 @@ def judge_tap(
     if balance != (before + amount if operation in CREDITS else before - amount):
         return Refusal.WRONG_BALANCE
     written_hash = sha256(written[:RECORD_BYTES]).digest()[:HASH_PREFIX_BYTES]
-    fact = (consumed, written_hash, tap_id, entry_id[:HASH_PREFIX_BYTES], log, seq, amount, operation)
+    fact = (consumed, written_hash, tap_id, entry_id[:HASH_PREFIX_BYTES], log, seq, amount, operation, reader)
     return card_event[:8], fact
 
 
