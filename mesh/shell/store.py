@@ -2,8 +2,8 @@
 
 A device has two such files (DESIGN.md, "Store"):
 
-* ``own.db``: its own logs, open intents, and what must survive anything. WAL, ``synchronous=FULL``, ``psow=0``: a commit
-  that returned is on the flash, also with 4 KiB sectors.
+* ``own.db``: its own logs, open intents, and what must survive anything. WAL, ``synchronous=FULL``, ``psow=0``: a
+  commit that returned is on the flash, also with 4 KiB sectors.
 * ``replica.db``: other devices' runs. WAL, ``synchronous=NORMAL``. It may be lost and is rebuilt from peers.
 
 A run is stored as it travels (a CBOR sequence of entries), so that serving it again costs next to nothing. A failed
@@ -293,12 +293,15 @@ class RunStore:
         return entries
 
     def locate(self, log_id: bytes, segments: Sequence[Segment], locator: Sequence[Position]) -> Position | None:
-        """The first position of `locator` that lies on the chain of `segments`."""
+        """The first position of `locator` that lies on the chain of `segments`.
+
+        A branch may have been joined to another since the segments were named: what is not there any more is passed over.
+        """
         for position in locator:
             for segment in segments:
                 if segment.first_seq <= position.seq <= segment.last_seq:
-                    here = Segment(segment.branch, position.seq, position.seq)
-                    if entry_id(self.read_entries(log_id, here)[0]) == position.id:
+                    piece = self.read_piece(log_id, Segment(segment.branch, position.seq, position.seq))
+                    if piece is not None and entry_id(split_run(piece.count, piece.blob)[0]) == position.id:
                         return position
         return None
 
