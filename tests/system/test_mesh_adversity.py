@@ -18,8 +18,8 @@ from mesh.shell.network import Endpoint, Network, Settings
 from mesh.shell.program import RELEASE_YEAR, clock_remark
 from mesh.shell.store import Durability, RunStore
 from tests.factory import LogWriter, Venue, Wristband
-from tests.programs import Program
-from tests.system.processes import NODE, Enrolled, aborts, status, stop, until_note
+from tests.programs import Program, run
+from tests.system.processes import APPENDER, LOOPBACK, NODE, Enrolled, aborts, status, stop, until_held, until_note
 
 YEAR_S = 365.2425 * 24 * 3600
 
@@ -92,3 +92,48 @@ async def _until_in_step(one: Device, other: Device) -> None:
             if isinstance(notice, PeerInStep):
                 break
         nursery.cancel_scope.cancel()
+
+
+def test_program_whose_disk_is_full_ends_with_an_exit_code_of_its_own_and_keeps_what_it_acknowledged(
+    tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    bar = Enrolled(Venue(), tmp_path, "bar A", Role.READER)
+    limited = (require_program("prlimit"), "--fsize=400000", "--")
+    options = ("--dir", str(bar.directory), "--zone", "north", "--json", "--no-mdns", *LOOPBACK)
+    with Program("tests.system.inside:enter", *limited, APPENDER, *options) as program:
+        with pytest.raises(AssertionError, match="the disk refused a write"):
+            program.until("a line that it never says")
+        assert program.wait() == 4
+        acknowledged = [line for line in program.seen if line["event"] == "appended"]
+    logs = bar.logs()
+    assert len(acknowledged) > 10
+    for line in acknowledged:
+        assert len(logs[line["log"]]) > line["seq"]
+
+
+@pytest.mark.parametrize("file", ["own.db", "replica.db"])
+def test_damaged_store_is_named_and_left_as_it_is(tmp_path: Path, file: str) -> None:
+    bar = Enrolled(Venue(), tmp_path, "bar A", Role.READER)
+    bar.append(*aborts(3))
+    damaged = b"no database at all" * 1000
+    (bar.directory / file).write_bytes(damaged)
+    done = run(NODE, "run", "--dir", bar.directory, "--zone", "north")
+    assert done.returncode == 4
+    assert file in done.stderr
+    assert "left as it is" in " ".join(done.stderr.split()) or "left as it was" in done.stderr
+    assert (bar.directory / file).read_bytes() == damaged
+
+
+def test_device_without_its_replica_goes_on_and_gets_everything_back(tmp_path: Path) -> None:
+    venue = Venue()
+    bar_a, bar_b = Enrolled(venue, tmp_path, "bar A", Role.READER), Enrolled(venue, tmp_path, "bar B", Role.READER)
+    bar_a.append(*aborts(50))
+    bar_b.append(*aborts(5))
+    for _ in range(2):
+        with bar_a.node() as a, bar_b.node() as b:
+            until_held(b, 57)
+            until_held(a, 57)
+            stop([a, b])
+        assert bar_a.logs() == bar_b.logs()
+        for file in bar_b.directory.glob("replica.db*"):
+            file.unlink()
