@@ -61,6 +61,7 @@ from mesh.core.frontier import (
     Position,
     Segment,
     TooManyBranches,
+    TooManyLogs,
     Unconnected,
     place_compared,
 )
@@ -410,7 +411,12 @@ class Node:
         link.has[log_id] = max(tip, link.has.get(log_id, tip))
         if log is None:
             verify_signature(entries[0], genesis.certificate.log_key)
-            self.frontier.open_log(log_id, genesis)
+            try:
+                self.frontier.open_log(log_id, genesis)
+            except TooManyLogs as error:
+                # Whoever relays it is blameless; it stays where it was received.
+                effects.append(Note(f"{error}: {log_id.hex()} of {genesis.certificate.name} is not kept"))
+                return
         self._take_in(run, now, effects)
         self._wants.progress(number, log_id, now)
 
