@@ -110,9 +110,12 @@ class CardsView:
         ]
         self._fold_taps(number, taps, touched)
         if len(taps) < len(run.ids):
-            for fields in run.fields:
-                if fields[5] == Kind.ABORT:
-                    self._fold_abort(number, cast(int, fields[2]), cast(bytes, fields[6]))
+            aborts = [fields for fields in run.fields if fields[5] == Kind.ABORT]
+            for fields in aborts:
+                self._fold_abort(number, cast(int, fields[2]), cast(bytes, fields[6]))
+            if aborts:
+                # What an abort undoes may have stood before another entry of the same tap id, which counts now.
+                touched += sorted(self._collided)
         self._collided.update(touched)
         return self._newly_conflicted(touched)
 
@@ -124,7 +127,7 @@ class CardsView:
             seq = cast(int, fields[2])
             read = judge_tap(values, author, identifier, number, seq)
             if isinstance(read, Refusal):
-                self._refused[number, seq] = read
+                self._refuse(number, seq, read)
                 continue
             card, fact = read
             held = cards.get(card)
@@ -145,11 +148,16 @@ class CardsView:
         try:
             abort = decode_abort(body)
         except PeerError:
-            self._refused[number, seq] = Refusal.MALFORMED
+            self._refuse(number, seq, Refusal.MALFORMED)
             return
         places = self._aborts.setdefault(abort.tap_id, [])
         if (number, seq) not in places:
             places.append((number, seq))
+
+    def _refuse(self, number: int, seq: int, why: Refusal) -> None:
+        """Where a fork has two entries at one seq, the same one of two reasons is kept whichever came first."""
+        known = self._refused.setdefault((number, seq), why)
+        self._refused[number, seq] = min(known, why, key=lambda refusal: refusal.name)
 
     def _newly_conflicted(self, cards: Iterable[bytes]) -> list[bytes]:
         found = [card for card in dict.fromkeys(cards) if card not in self._reported and self.account(card).conflicts]
