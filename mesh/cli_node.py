@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mesh.cli_output import errors_shown
 from mesh.shell.program import Options, Program, device_options, run_program
 
 
@@ -16,7 +17,8 @@ def node() -> None:
 @device_options
 def run(options: Options) -> None:
     """Run the device in DIR until it is stopped. Commands on standard input: status, quit."""
-    run_program(options, _body)
+    with errors_shown():
+        run_program(options, _body)
 
 
 async def _body(program: Program) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import click
 
+from mesh.cli_output import errors_shown
 from mesh.core.kinds import Role
 from mesh.errors import LocalError
 from mesh.shell.program import Options, Program, check_zone, device_options, run_program
@@ -22,7 +23,8 @@ def courier() -> None:
 @device_options
 def run(options: Options) -> None:
     """Run the courier in DIR until it is stopped. Commands on standard input: walk ZONE, status, quit."""
-    run_program(options, _body, role=Role.COURIER, zone_bound=True)
+    with errors_shown():
+        run_program(options, _body, role=Role.COURIER, zone_bound=True)
 
 
 async def _body(program: Program) -> None:

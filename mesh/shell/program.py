@@ -5,14 +5,16 @@ A command takes its options from :func:`device_options` and hands them to :func:
     @command.command()
     @device_options
     def run(options: Options) -> None:
-        run_program(options, body)
+        with errors_shown():
+            run_program(options, body)
 
     async def body(program: Program) -> None:      # runs until it returns, a signal comes, or the disk fails
         async for line in program.commands():
             ...
 
 The frame opens the device, takes part in the mesh, says READY, tells people and programs what surfaces, and ends
-cleanly on SIGTERM and SIGINT. Errors become a paragraph and an exit code (:mod:`mesh.cli_output`).
+cleanly on SIGTERM and SIGINT. Errors come out of it, alone or in groups; `mesh.cli_output.errors_shown` gives each a
+paragraph and an exit code.
 """
 
 from __future__ import annotations
@@ -29,7 +31,6 @@ from typing import Final
 import click
 import trio
 
-from mesh.cli_output import errors_shown
 from mesh.core.kinds import Role
 from mesh.errors import LocalError
 from mesh.limits import ZONE_CHARS_MAX
@@ -170,13 +171,12 @@ def run_program(
     zone_bound: bool = False,
     tells_ready: bool = True,
 ) -> None:
-    """Run a device with its network until `body` returns or a signal ends it; errors end the process, each in its way.
+    """Run a device with its network until `body` returns or a signal ends it; errors of ours come out.
 
     `role` is what the device must be enrolled as; `zone_bound` is for devices that are in one place at a time. A body
     that has more to prepare says :meth:`Program.tell_ready` itself: then `tells_ready` is False.
     """
-    with errors_shown():
-        trio.run(partial(_run, options, body, role=role, zone_bound=zone_bound, tells_ready=tells_ready))
+    trio.run(partial(_run, options, body, role=role, zone_bound=zone_bound, tells_ready=tells_ready))
 
 
 async def _run(options: Options, body: Body, *, role: Role | None, zone_bound: bool, tells_ready: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mesh.cli_output import errors_shown
 from mesh.core.kinds import Kind, Lane
 from mesh.shell.program import Options, Program, device_options, run_program
 from mesh.views.tap_entry import AbortBody
@@ -13,7 +14,8 @@ from mesh.views.tap_entry import AbortBody
 @device_options
 def appender(options: Options) -> None:
     """Append until killed."""
-    run_program(options, _append_for_ever)
+    with errors_shown():
+        run_program(options, _append_for_ever)
 
 
 async def _append_for_ever(program: Program) -> None:
