@@ -223,3 +223,16 @@ def test_kind_of_the_abort_in_these_tests_is_what_it_is_taken_for() -> None:
     assert decode_entry(A[2]).kind == Kind.ABORT
     assert decode_entry(A[1]).kind == Kind.TAP
     assert BAR_A.certificate.roles == {Role.READER}
+
+
+@pytest.mark.proves("B1")
+@pytest.mark.parametrize("bit", [0x01, 0x80])
+def test_no_byte_of_a_case_can_be_changed(bit: int) -> None:
+    """Every byte is signed, hashed or the one way to encode what is; so is the root, which must be the venue's."""
+    (case,) = PARSERS["case"].valid
+    for at in range(len(case)):
+        with pytest.raises(PeerError):
+            check_case(case[:at] + bytes([case[at] ^ bit]) + case[at + 1 :], VENUE.root)
+    for end in range(len(case)):
+        with pytest.raises(PeerError):
+            check_case(case[:end], VENUE.root)
