@@ -26,7 +26,7 @@ def run(options: Options, upstream: str) -> None:
     """Forward until stopped. Commands on standard input: status, resend, quit."""
     with errors_shown():
         address = parse_upstream(upstream)
-    run_program(options, partial(_body, address), role=Role.GATEWAY)
+        run_program(options, partial(_body, address), role=Role.GATEWAY)
 
 
 async def _body(address: UpstreamAddress, program: Program) -> None:

@@ -32,4 +32,4 @@ def run(options: Options, device_path: str) -> None:
 
     with errors_shown():
         radio = open_radio(device_path)
-    run_program(options, partial(serve, radio=radio))
+        run_program(options, partial(serve, radio=radio))

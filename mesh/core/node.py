@@ -218,6 +218,11 @@ class Node:
         """When to send a :class:`Tick` at the latest, besides a regular one every quarter of a second."""
         return None if self._news_since is None else self._news_since + ANNOUNCE_PAUSE_S
 
+    def wanted_bytes(self, link: int) -> int:
+        """How many bytes of a link it takes until something can happen: fewer need not be brought as an event."""
+        known = self._links.get(link)
+        return 1 if known is None else known.session.wanted_bytes
+
     def restore(self, log_id: bytes, genesis: Genesis, branches: list[Branch], *, own: bool) -> None:
         """Put back a log read from the store at start; it was checked when it was accepted."""
         self.frontier.open_log(log_id, genesis)

@@ -116,6 +116,13 @@ class Session:
         end = start + 4 + length
         return end if len(self._buffer) >= end else None
 
+    @property
+    def wanted_bytes(self) -> int:
+        """How many more bytes complete the frame that has begun; at least 1. Nothing happens before they are here."""
+        if len(self._buffer) < 4:
+            return 4 - len(self._buffer)
+        return max(1, 4 + int.from_bytes(self._buffer[:4], "big") - len(self._buffer))
+
     def _step(self, message: Message) -> None:
         following = TRANSITIONS.get((self.state, type(message)))
         if following is None:

@@ -23,6 +23,8 @@ from mesh.shell.device import Device
 from mesh.shell.store import Piece, RunStore
 
 READ_BYTES: Final = 256 * 1024
+GATHER_BYTES: Final = 64 * 1024
+"""Of a large frame at most this much is gathered before the node is bothered: it hears that the peer lives."""
 PIECES_PER_READ: Final = 4
 """Pieces of a log that one visit to the store brings: about a megabyte."""
 GOODBYE_S: Final = 1.0
@@ -88,19 +90,28 @@ class Link:
     async def _read(self, device: Device, scope: trio.CancelScope) -> None:
         while True:
             try:
-                data = await self.stream.receive_some(READ_BYTES)
+                data = await self._receive(min(GATHER_BYTES, device.node.wanted_bytes(self.number)))
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 self.closing = self.closing or _broken(error)
                 break
             if not data:
                 self.closing = self.closing or "the peer went away"
                 break
-            device.post(Received(self.number, bytes(data)))
+            device.post(Received(self.number, data))
             if self.closing is not None:
                 # Told to close by what was just received: let the writer say why before the stream goes.
                 return
             await device.replica.room()
         scope.cancel()
+
+    async def _receive(self, wanted: int) -> bytes:
+        """At least `wanted` bytes, fewer only at the end of the stream: a TLS record is a fraction of a run."""
+        parts: list[bytes] = []
+        size = 0
+        while size < wanted and (data := await self.stream.receive_some(READ_BYTES)):
+            parts.append(bytes(data))
+            size += len(data)
+        return b"".join(parts)
 
     async def _write(self, device: Device) -> None:
         try:

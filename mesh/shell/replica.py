@@ -46,7 +46,9 @@ class Replica:
             self._hurry.set()
 
     async def room(self) -> None:
-        """Wait until the disk has caught up enough to take more."""
+        """Wait until the disk has caught up enough to take more; returns at once where there is room."""
+        if self._queued_bytes <= REPLICA_PENDING_BYTES_MAX:
+            return
         async with self._changed:
             while self._queued_bytes > REPLICA_PENDING_BYTES_MAX:
                 await self._changed.wait()

@@ -266,11 +266,11 @@ class RunStore:
         values = (self._log(log_id), segment.branch, segment.first_seq, segment.last_seq)
         blobs: list[bytes] = []
         count, size, next_seq = 0, 0, segment.first_seq
-        for first, last, blob in self._execute(sql, values):
-            assert isinstance(first, int) and isinstance(last, int) and isinstance(blob, bytes)
-            if first < segment.first_seq or last > segment.last_seq:
-                entries = split_run(last - first + 1, blob)
-                last = min(last, segment.last_seq)
+        for first, run_last, stored in self._execute(sql, values):
+            assert isinstance(first, int) and isinstance(run_last, int) and isinstance(stored, bytes)
+            last, blob = min(run_last, segment.last_seq), stored
+            if first < segment.first_seq or run_last > segment.last_seq:
+                entries = split_run(run_last - first + 1, stored)
                 blob = encode_run(entries[max(0, segment.first_seq - first) : last - first + 1])
             added = last - next_seq + 1
             if count and (count + added > RUN_ENTRIES_MAX or size + len(blob) > RUN_BYTES_MAX):
@@ -295,7 +295,7 @@ class RunStore:
     def locate(self, log_id: bytes, segments: Sequence[Segment], locator: Sequence[Position]) -> Position | None:
         """The first position of `locator` that lies on the chain of `segments`.
 
-        A branch may have been joined to another since the segments were named: what is not there any more is passed over.
+        A branch may have been joined to another since the segments were named: what is gone by now is passed over.
         """
         for position in locator:
             for segment in segments:
