@@ -4,30 +4,23 @@ What happens to an entry from elsewhere, and what can go wrong at each step:
 
 1. It arrives in a run, against a want or pushed by its author. Otherwise: the peer's fault, the link closes.
 2. The run passes the rules of :mod:`mesh.core.chain`. Otherwise: the peer's fault, the link closes, nothing is kept.
-3. It is placed: it extends a branch, is a duplicate, leaves a branch (a fork: kept as a branch of its own, proven,
-   contested from there), or reaches nothing that is held (an island: every signature verified first).
+3. It is placed (:mod:`mesh.core.intake`): it extends a branch, is a duplicate, is a fork, or is an island.
 4. `Accepted` tells the shell to store and fold it; other links hear of the new head.
-
-A fork never stalls another log and never closes a link: who relays evidence is blameless.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from mesh.core.catching_up import CatchingUp, Step
 from mesh.core.certificate import DeviceCertificate, VenueRoot
-from mesh.core.chain import Genesis, Run, check_run, first_bad_signature, parse_genesis, split_run, verify_tip
+from mesh.core.chain import Genesis, Run, check_run, parse_genesis, split_run, verify_tip
 from mesh.core.entry import LOG_ID_BYTES, entry_id, verify_signature
 from mesh.core.events import (
-    Accepted,
-    AppendProof,
-    Attached,
     Close,
     Compared,
-    Contested,
     Effect,
     Event,
     InStep,
@@ -39,34 +32,24 @@ from mesh.core.events import (
     Note,
     OwnAppended,
     PeerPlan,
-    ReadBack,
     Received,
-    Relabel,
     Send,
     Serve,
     SignatureFailed,
     Tick,
 )
-from mesh.core.fork import check_fork_proof, prove_fork
 from mesh.core.frontier import (
     Branch,
-    Compare,
-    Duplicate,
-    Extends,
-    Forks,
     Frontier,
     LogState,
     LogSummary,
-    Placement,
     Position,
     Segment,
-    TooManyBranches,
     TooManyLogs,
-    Unconnected,
-    place_compared,
 )
 from mesh.core.gossip import Wants
-from mesh.core.kinds import Kind, Lane, Role
+from mesh.core.intake import Intake
+from mesh.core.kinds import Role
 from mesh.core.messages import (
     Announce,
     Buckets,
@@ -137,33 +120,12 @@ class _Link:
     serving: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Comparing:
-    """A run that waits for what the store holds in its place."""
-
-    run: Run
-    compare: Compare
-
-    @property
-    def log_id(self) -> bytes:
-        return self.run.log_id
-
-
-@dataclass(frozen=True, slots=True)
-class _Hanging:
-    """An island that may leave a branch below its head; the entries around that place are being read."""
-
-    log_id: bytes
-    island: Branch
-    branch: Branch
-
-
 class Node:
     """The production core of every device; what it runs on (sockets, a simulator) is not its business."""
 
     def __init__(self, identity: DeviceCertificate, root: VenueRoot, zone: str) -> None:
         self.frontier = Frontier()
-        self.contested_from: dict[bytes, int] = {}
+        self._intake = Intake(self.frontier, root)
         self._identity = identity
         self._root = root
         self.zone = zone
@@ -171,11 +133,7 @@ class Node:
         """Whether a role that bridges zones is not used: a courier on foot is in one zone at a time."""
         self._links: dict[int, _Link] = {}
         self._catching_up = CatchingUp()
-        self._own: set[bytes] = set()
         self._wants = Wants(self.frontier.holds)
-        self._proven: set[bytes] = set()
-        self._comparing: dict[int, _Comparing | _Hanging] = {}
-        self._tokens = 0
         self._news_since: float | None = None
 
     # -- Interface -------------------------------------------------------------------------------------------------
@@ -198,9 +156,9 @@ class Node:
             case Located():
                 self._located(event)
             case Compared(token, entries):
-                self._compared(token, entries, now, effects)
+                self._intake.compared(token, entries, effects)
             case SignatureFailed(log_id, seq):
-                self._contest(log_id, seq, effects)
+                self._intake.contest(log_id, seq, effects)
             case Moved(zone):
                 self.zone = zone
                 for link in list(self._links):
@@ -208,6 +166,7 @@ class Node:
             case Tick():
                 self._tick(now, effects)
         self._ask(now, effects)
+        self._collect_news(now)
         self._tell_news(now, effects)
         # A quarter of a second apart even while a liar's offers keep something wanted for ever.
         if isinstance(event, Tick) or not self._wants.pending_logs():
@@ -229,13 +188,18 @@ class Node:
         for branch in branches:
             self.frontier.restore_branch(log_id, branch)
         if own:
-            self._own.add(log_id)
+            self._intake.own.add(log_id)
 
     def restore_control(self, run: Run) -> list[Effect]:
         """Look through a restored run of a control log for fork proofs."""
         effects: list[Effect] = []
-        self._read_control(run, effects)
+        self._intake.read_control(run, effects)
         return effects
+
+    @property
+    def contested_from(self) -> dict[bytes, int]:
+        """From which seq on a log counts for nothing."""
+        return self._intake.contested_from
 
     @property
     def links(self) -> dict[int, DeviceCertificate]:
@@ -422,7 +386,7 @@ class Node:
                 # Whoever relays it is blameless; it stays where it was received.
                 effects.append(Note(f"{error}: {log_id.hex()} of {genesis.certificate.name} is not kept"))
                 return
-        self._take_in(run, now, effects)
+        self._intake.take_in(run, effects)
         self._wants.progress(number, log_id, now)
 
     def _genesis_of(self, log_id: bytes, entries: list[bytes]) -> Genesis:
@@ -430,182 +394,12 @@ class Node:
             raise UnknownLogPiece("a piece of a log whose beginning is not held here")
         return parse_genesis(entries[0], self._root)
 
-    def _take_in(self, run: Run, now: float, effects: list[Effect]) -> None:
-        """Place a run that passed every rule, piece by piece where islands begin inside it."""
-        log = self.frontier.logs[run.log_id]
-        self._settle_islands(log, now, effects)
-        for piece in self.frontier.split(run):
-            self._place(piece, self.frontier.place(piece), now, effects)
-        self._settle_islands(log, now, effects)
-
-    def _place(self, run: Run, placement: Placement | Compare, now: float, effects: list[Effect]) -> None:
-        log = self.frontier.logs[run.log_id]
-        match placement:
-            case Extends(branch, new) if branch.attached:
-                self.frontier.extend(branch, new)
-                self._accept(log, branch, new, now, effects)
-            case Extends(island, new):
-                if self._all_signed(log, new, effects):
-                    self.frontier.extend(island, new)
-                    self._accept(log, island, new, now, effects, verified=True)
-            case Duplicate():
-                pass
-            case Compare(candidates):
-                if len(self._comparing) < COMPARISONS_MAX:
-                    pieces = [candidate.segments for candidate in candidates]
-                    self._read_back(_Comparing(run, placement), run.log_id, pieces, effects)
-            case Forks(parent, new, _) if parent.attached:
-                self._add_branch(log, new, parent, now, effects)
-            case Forks(_, new, _):
-                self._island(log, new, now, effects)
-            case Unconnected():
-                self._island(log, run, now, effects)
-
-    def _island(self, log: LogState, run: Run, now: float, effects: list[Effect]) -> None:
-        if not log.branches:
-            self._accept(log, self.frontier.add_branch(run, None, attached=True), run, now, effects)
-        elif self._all_signed(log, run, effects):
-            self._add_branch(log, run, None, now, effects)
-
-    def _add_branch(self, log: LogState, run: Run, parent: Branch | None, now: float, effects: list[Effect]) -> None:
-        """Hold a fork, or an island where there is no parent."""
-        try:
-            branch = self.frontier.add_branch(run, parent, attached=parent is not None)
-        except TooManyBranches as error:
-            # Its author's doing; whoever relays it is blameless. It stays where it was received.
-            effects.append(Note(str(error)))
-            return
-        self._accept(log, branch, run, now, effects, verified=parent is None)
-
-    def _all_signed(self, log: LogState, run: Run, effects: list[Effect]) -> bool:
-        """An island is folded before anything vouches for its place, so each signature in it must be good."""
-        bad = first_bad_signature(run, log.genesis.certificate.log_key)
-        if bad is not None:
-            effects.append(Note(f"a piece of log {log.log_id.hex()} has a bad signature at seq {bad}: not kept"))
-        return bad is None
-
-    def _settle_islands(self, log: LogState, now: float, effects: list[Effect]) -> None:
-        """Join the islands that a head has reached, and look for the predecessor of those it has passed.
-
-        Not while the store is read for this log: what a read names must be there until it has been answered.
-        """
-        if all(branch.attached for branch in log.branches.values()):
-            return
-        if any(waiting.log_id == log.log_id for waiting in self._comparing.values()):
-            return
-        for island, branch in self.frontier.join_islands(log.log_id):
-            effects.append(Relabel(log.log_id, island.number, branch.number))
-            self._has_news(log, branch, now)
-        for island, branch in self.frontier.may_hang(log.log_id):
-            at = island.from_seq
-            pieces = [[Segment(branch.number, at - 1, at)], [Segment(island.number, at, at)]]
-            self._read_back(_Hanging(log.log_id, island, branch), log.log_id, pieces, effects)
-
-    def _compared_island(
-        self, hanging: _Hanging, entries: Sequence[Sequence[bytes]], now: float, effects: list[Effect]
-    ) -> None:
-        log, island, branch = self.frontier.logs[hanging.log_id], hanging.island, hanging.branch
-        (before, ours), (theirs,) = entries
-        log.strangers.add((island.number, branch.number))
-        if not island.attached and entry_id(before) == island.prev and ours != theirs:
-            self.frontier.attach(log.log_id, island, branch)
-            effects.append(Attached(log.log_id, island.number, branch.number))
-            self._has_news(log, island, now)
-            self._found_fork(log, island.from_seq, ours, theirs, effects)
-
-    def _accept(
-        self, log: LogState, branch: Branch, run: Run, now: float, effects: list[Effect], *, verified: bool = False
-    ) -> None:
-        own = log.log_id in self._own
-        effects.append(Accepted(run, branch.number, log.genesis, own, branch.attached, branch.parent, verified or own))
-        if log.genesis.lane is Lane.CONTROL:
-            self._read_control(run, effects)
-        self._has_news(log, branch, now)
-
-    def _has_news(self, log: LogState, branch: Branch, now: float) -> None:
-        """Tell the neighbours of a new head; of an island they hear when frontiers are compared."""
-        if not branch.attached:
-            return
-        for link in self._links.values():
-            if link.live and link.has.get(log.log_id) != branch.head:
-                link.news[log.log_id] = branch.head
-                self._news_since = now if self._news_since is None else self._news_since
-
-    def _read_back(
-        self,
-        waiting: _Comparing | _Hanging,
-        log_id: bytes,
-        pieces: Sequence[Sequence[Segment]],
-        effects: list[Effect],
-    ) -> None:
-        self._tokens += 1
-        self._comparing[self._tokens] = waiting
-        effects.append(ReadBack(self._tokens, log_id, tuple(map(tuple, pieces))))
-
-    def _compared(self, token: int, entries: Sequence[Sequence[bytes]], now: float, effects: list[Effect]) -> None:
-        waiting = self._comparing.pop(token)
-        match waiting:
-            case _Hanging():
-                self._compared_island(waiting, entries, now, effects)
-            case _Comparing(run, compare):
-                self._compared_run(run, compare, entries, now, effects)
-        self._settle_islands(self.frontier.logs[waiting.log_id], now, effects)
-
-    def _compared_run(
-        self, run: Run, compare: Compare, entries: Sequence[Sequence[bytes]], now: float, effects: list[Effect]
-    ) -> None:
-        log = self.frontier.logs[run.log_id]
-        if self.frontier.split(run) != [run] or self.frontier.place(run) != compare:
-            # The frontier moved on while the store was read; what it says now is what counts.
-            self._take_in(run, now, effects)
-            return
-        branches = [candidate.branch for candidate in compare.candidates]
-        ids = [[entry_id(data) for data in held] for held in entries]
-        placement = place_compared(run, list(zip(branches, ids, strict=True)))
-        self._place(run, placement, now, effects)
-        if isinstance(placement, Forks):
-            at = branches.index(placement.branch)
-            ours = entries[at][placement.at_seq - compare.candidates[at].segments[0].first_seq]
-            self._found_fork(log, placement.at_seq, ours, placement.run.entries[0], effects)
-
-    def _found_fork(self, log: LogState, seq: int, ours: bytes, theirs: bytes, effects: list[Effect]) -> None:
-        self._contest(log.log_id, seq, effects)
-        if log.log_id in self._proven:
-            return
-        try:
-            proof = prove_fork(log.genesis.entry, ours, theirs, self._root)
-        except PeerError as error:
-            effects.append(Note(f"log {log.log_id.hex()} forks at seq {seq}, without proof for others: {error}"))
-            return
-        if proof is not None:
-            self._proven.add(log.log_id)
-            effects.append(AppendProof(log.log_id, proof.body))
-
-    def _read_control(self, run: Run, effects: list[Effect]) -> None:
-        for fields in run.fields:
-            if fields[5] != Kind.FORK_PROOF:
-                continue
-            body = fields[6]
-            assert isinstance(body, bytes)
-            try:
-                proof = check_fork_proof(body, self._root)
-            except PeerError as error:
-                effects.append(Note(f"log {run.log_id.hex()} holds a fork proof that proves nothing: {error}"))
-                continue
-            self._proven.add(proof.log_id)
-            self._contest(proof.log_id, proof.seq, effects)
-
-    def _contest(self, log_id: bytes, seq: int, effects: list[Effect]) -> None:
-        if seq < self.contested_from.get(log_id, seq + 1):
-            self.contested_from[log_id] = seq
-            effects.append(Contested(log_id, seq))
-
     # -- Own entries, news and time --------------------------------------------------------------------------------
 
     def _own_appended(self, run: Run, now: float, effects: list[Effect]) -> None:
         """Own entries are on disk: hold them, push them to whoever has what they follow, announce them to the rest."""
         log_id = run.log_id
-        self._own.add(log_id)
+        self._intake.own.add(log_id)
         log = self.frontier.logs.get(log_id)
         if log is None:
             log = self.frontier.open_log(log_id, parse_genesis(run.entries[0], self._root))
@@ -614,11 +408,11 @@ class Node:
             followed = next((b for b in log.branches.values() if b.head.id == run.prev), None)
             if followed is None:
                 # Somebody else signs with this device's key and was heard of first: our own entry is the fork.
-                self._take_in(run, now, effects)
+                self._intake.take_in(run, effects)
                 return
             branch = followed
             self.frontier.extend(branch, run)
-        self._accept(log, branch, run, now, effects)
+        self._intake.accept(log, branch, run, effects)
         before = None if run.first_seq == 0 else Position(run.first_seq - 1, run.prev)
         for number, link in self._links.items():
             if link.live and link.has.get(log_id) == before:
@@ -635,6 +429,16 @@ class Node:
             log = self.frontier.logs.get(ask.log_id)
             locator = () if log is None else tuple(log.locator())
             effects.append(Send(ask.link, encode_message(Want(ask.log_id, ask.target, locator))))
+
+    def _collect_news(self, now: float) -> None:
+        heads = self._intake.new_heads
+        if not heads:
+            return
+        for link in self._links.values():
+            if link.live:
+                link.news |= {log_id: head for log_id, head in heads.items() if link.has.get(log_id) != head}
+        heads.clear()
+        self._news_since = now if self._news_since is None else self._news_since
 
     def _tell_news(self, now: float, effects: list[Effect]) -> None:
         if self._news_since is None or now < self._news_since + ANNOUNCE_PAUSE_S:
