@@ -114,6 +114,11 @@ class RunStore:
             raise StoreDamaged(f"{path} cannot be opened as a store ({error}); it was left as it is") from error
 
     def _prepare(self, durability: Durability) -> None:
+        tables = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        is_new = tables == (0,) and self._db.execute("PRAGMA user_version").fetchone() == (0,)
+        if not is_new:
+            # Before the journal mode is set: that writes to the file.
+            self._require_ours()
         mode = self._db.execute("PRAGMA journal_mode=wal").fetchall()
         if mode != [("wal",)]:
             raise StorageError(f"{self.path}: this file system does not allow a write-ahead log ({mode[0][0]})")
@@ -121,9 +126,7 @@ class RunStore:
         self._db.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES_MAX}")
         # What a failed commit left behind must not be taken for durable: write everything out before anything else.
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        (version,) = self._db.execute("PRAGMA user_version").fetchone() or (0,)
-        tables = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if version == 0 and tables == (0,):
+        if is_new:
             with self.transaction():
                 self._db.execute(_SCHEMA)
                 self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
