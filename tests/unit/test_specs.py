@@ -1,0 +1,75 @@
+"""The numbers in the specifications are the bounds of the code, and every vector file they name is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from mesh import limits
+from mesh.core import gossip, kinds, messages
+
+SPECS: Final = Path(__file__).resolve().parents[2] / "docs" / "spec"
+
+STATED: Final = {
+    "entry.md": (
+        f"nested at most {limits.CBOR_DEPTH_MAX} deep",
+        f"seq:     0..{limits.ENTRY_SEQ_MAX},",
+        f"time-ms: 0..{limits.TIME_MS_MAX},",
+        f"kind:    0..{limits.ENTRY_KIND_MAX},",
+        f"body:    bytes .size (0..{limits.ENTRY_BODY_BYTES_MAX})",
+        f"certificate: bytes .size (1..{limits.CERTIFICATE_BYTES_MAX})",
+        f"[*{limits.KNOWN_HEADS_MAX} known-head]",
+        f"amount:    0..{limits.AMOUNT_MINOR_MAX}",
+        f"operation: 0..{max(kinds.Operation):d}",
+        f"witness:   bytes .size (0..{limits.CARD_SLOT_BYTES_MAX})",
+        f"one to {limits.RUN_ENTRIES_MAX} consecutive",
+        f"at most {limits.RUN_BYTES_MAX:,} bytes",
+        *(f"| {kind:d} |" for kind in kinds.Kind),
+    ),
+    "wire.md": (
+        f"At most {limits.FRAME_BYTES_MAX:,} bytes",
+        f"at most {limits.HELLO_FRAME_BYTES_MAX:,} until",
+        f"zone: at most {limits.ZONE_CHARS_MAX} characters",
+        f"[{limits.BUCKETS_COUNT}*{limits.BUCKETS_COUNT} bytes .size {messages.BUCKET_DIGEST_BYTES}]",
+        f"[*{limits.FRONTIER_LOGS_PER_FRAME_MAX} summary]",
+        f"[*{limits.LOCATOR_IDS_MAX} position]",
+        f"[*{limits.ANNOUNCE_LOGS_PER_FRAME_MAX} [log-id",
+        f"at most {messages.BYE_CHARS_MAX} characters",
+        f"together at most {limits.BRANCHES_PER_LOG_MAX}",
+        f"{limits.LOGS_MAX:,} logs",
+        f"({limits.LINK_SILENCE_S_MAX:.0f} s without",
+        f"Every {limits.KEEPALIVE_S:.0f} s",
+        f"for {limits.WANT_RETRY_S:.0f} s, it moves",
+        f"at most {gossip.WANTS_IN_FLIGHT_PER_LINK} are open",
+        f"more than {limits.WANTS_IN_FLIGHT_PER_LINK_MAX:,} is closed",
+    ),
+    "evidence.md": (
+        f"at most {limits.ENTRY_BODY_BYTES_MAX:,} bytes",
+        f"entry      = bytes .size (65..{limits.ENTRY_BYTES_MAX})",
+        f"a file; at most {limits.CASE_BYTES_MAX:,} bytes",
+        f"[2*{limits.BRANCHES_PER_LOG_MAX} witness]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_specification_states_the_bounds_that_the_code_has(name: str) -> None:
+    text = (SPECS / name).read_text(encoding="utf-8")
+    assert [stated for stated in STATED[name] if stated not in text] == []
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_files_that_a_specification_names_exist(name: str) -> None:
+    text = (SPECS / name).read_text(encoding="utf-8")
+    tree = SPECS.parents[1]
+    named = re.findall(r"`((?:tests|mesh|experiments)/[^`]*?)/?`", text)
+    assert named
+    assert [path for path in named if not (tree / path).exists()] == []
+
+
+@pytest.mark.parametrize("kind", messages.Type)
+def test_every_message_type_has_its_line_in_the_wire_specification(kind: messages.Type) -> None:
+    assert f"= [{kind:d}, " in (SPECS / "wire.md").read_text(encoding="utf-8")
