@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from mesh.core.chain import Run, parse_genesis
 from mesh.core.kinds import Kind, Lane, Operation, Role
 from mesh.views.cards import CardStatus, CardsView, Conflict
-from tests.factory import LogWriter, Venue, Wristband
+from mesh.views.tap_entry import TapBody
+from tests.factory import LogWriter, Venue, VenueDevice, Wristband
 from tests.harness import runs_of
 
 VENUE: Final = Venue("Cards")
@@ -167,10 +168,10 @@ def evenings(draw: st.DrawFn) -> Evening:
     all_logs = list(logs.values())
     bands = [Wristband(VENUE, number) for number in range(2)]
     shown: list[tuple[Wristband, bytes]] = [(band, b"") for band in bands]
-    said: list[tuple[bytes, bytes, bytes]] = []
+    said: list[tuple[TapBody, VenueDevice]] = []
     evening = Evening(all_logs)
     for band in bands[: draw(st.integers(0, 2))]:
-        said.append(_said(band.issue(logs[TILL], 5000)))
+        said.append((band.issue(logs[TILL], 5000), TILL))
         shown.append((band, band.sealed))
     for _ in range(draw(st.integers(3, 14))):
         band = draw(st.sampled_from(bands))
@@ -179,26 +180,27 @@ def evenings(draw: st.DrawFn) -> Evening:
         match draw(st.sampled_from("sale sale sale clone roll_back top_up issue retap abort restart fork odd".split())):
             case "issue":
                 band.sealed = b""
-                said.append(_said(band.issue(log, draw(st.integers(0, 3000)))))
+                said.append((band.issue(log, draw(st.integers(0, 3000))), device))
             case "top_up":
-                said.append(_said(band.top_up(log, draw(st.integers(0, 3000)))))
+                said.append((band.top_up(log, draw(st.integers(0, 3000))), device))
             case "sale":
-                said.append(_said(band.sell(log, draw(st.integers(0, 900)))))
+                said.append((band.sell(log, draw(st.integers(0, 900))), device))
             case "clone":
                 bands.append(band.clone())
                 spenders = draw(st.permutations((band, bands[-1])))
-                said += [_said(one.sell(logs[draw(st.sampled_from(BARS))], 10 * len(said))) for one in spenders]
+                bars = draw(st.permutations(BARS))
+                said += [(one.sell(logs[bar], 10 * len(said)), bar) for one, bar in zip(spenders, bars, strict=False)]
             case "roll_back":
                 band.sealed = draw(st.sampled_from([sealed for other, sealed in shown if other.card == band.card]))
             case "retap" if said:
-                tap_id, _, body = draw(st.sampled_from(said))
+                tap, author = draw(st.sampled_from(said))
                 if draw(st.booleans()):
-                    log.append(Kind.TAP, body)
+                    log.append(Kind.TAP, tap.encode())
                 else:
-                    band.tap(log, Operation.SALE, 100, tap_id=tap_id)
+                    band.tap(logs[author], Operation(tap.operation), 100, tap_id=tap.tap_id)
             case "abort" if said:
-                tap_id, written, _ = draw(st.sampled_from(said))
-                log.abort(tap_id, written)
+                tap, author = draw(st.sampled_from(said))
+                draw(st.sampled_from((logs[author], log))).abort(tap.tap_id, tap.written)
             case "restart":
                 logs[device] = LogWriter(
                     device, number=len(all_logs), known=[one for one in all_logs if one.device is device]
@@ -215,10 +217,6 @@ def evenings(draw: st.DrawFn) -> Evening:
                 pass
         shown.append((band, band.sealed))
     return evening
-
-
-def _said(body: object) -> tuple[bytes, bytes, bytes]:
-    return body.tap_id, body.written, body.encode()  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -335,6 +333,20 @@ def test_same_tap_id_written_twice_debits_once_and_holds_nobody() -> None:
     for view, reported in every_order(till, bar):
         assert (balance(view, band), view.conflicts(band.card), reported) == (1350, (), [])
         assert len(view.account(band.card).uncounted) == 2
+
+
+@pytest.mark.proves("S1.16")
+def test_one_tap_id_for_two_different_writes_of_one_device_debits_once() -> None:
+    """The intent came back from a restart, and the card was corrected in between: the same purchase all the same."""
+    till, bar = writers(0, 1)
+    band = Wristband(VENUE, 1)
+    band.issue(till, 2000)
+    tap = band.sell(bar, 650)
+    band.top_up(till, 10)
+    band.tap(bar, Operation.SALE, 650, tap_id=tap.tap_id)
+    for view, reported in every_order(till, bar):
+        assert (balance(view, band), view.conflicts(band.card), reported) == (1360, (), [])
+        assert len(view.account(band.card).uncounted) == 1
 
 
 @pytest.mark.proves("S1.16")
