@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
 
 import apsw
 
@@ -183,7 +182,7 @@ class Intake:
 def _sort_contents(log: HeldLog, run: Run) -> _Contents:
     contents = _Contents()
     for fields, identifier in zip(run.fields, run.ids, strict=True):
-        _sort_entry(log, contents, cast(int, fields[2]), identifier, cast(int, fields[5]), cast(bytes, fields[6]))
+        _sort_entry(log, contents, fields[2], identifier, fields[5], fields[6])
     return contents
 
 

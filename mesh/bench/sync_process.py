@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import cast
 
 import click
 import trio
@@ -128,7 +127,7 @@ def limit(directory: Path) -> None:
             with store.transaction():
                 for log_id, entries, blob in encoded[at : at + 40]:
                     run = check_run(log_id, split_run(entries, blob))
-                    decode_taps([cast(bytes, fields[6]) for fields in run.fields if fields[5] == Kind.TAP])
+                    decode_taps([fields[6] for fields in run.fields if fields[5] == Kind.TAP])
                     if run.first_seq == 0:
                         store.add_log(log_id, genesis[log_id])
                         store.add_branch(log_id, 0, 0, NO_PREV, parent=None, attached=True)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
 import cbor2
 
@@ -55,6 +55,9 @@ from mesh.limits import (
     RUN_BYTES_MAX,
     RUN_ENTRIES_MAX,
 )
+
+Fields: TypeAlias = tuple[int, bytes, int, bytes, int, int, bytes]
+"""version, log_id, seq, prev, time_ms, kind, body of one checked entry; a list at run time, as it was decoded."""
 
 NONCE_BYTES: Final = 16
 _PAYLOAD_HEADER: Final = 0x87
@@ -104,12 +107,12 @@ class Run:
 
     log_id: bytes
     entries: Sequence[bytes]
-    fields: Sequence[list[object]]
+    fields: Sequence[Fields]
     ids: Sequence[bytes]
 
     @property
     def first_seq(self) -> int:
-        return cast(int, self.fields[0][2])
+        return self.fields[0][2]
 
     @property
     def last_seq(self) -> int:
@@ -117,7 +120,7 @@ class Run:
 
     @property
     def prev(self) -> bytes:
-        return cast(bytes, self.fields[0][3])
+        return self.fields[0][3]
 
     @property
     def tip_id(self) -> bytes:
@@ -186,14 +189,15 @@ def split_run(count: int, blob: bytes) -> list[bytes]:
 def check_run(log_id: bytes, entries: Sequence[bytes]) -> Run:
     """Rules 2, 4, 5 and 6 over one run, or a `PeerError`. Signatures and what it follows are the caller's to check."""
     payloads = [entry[:-SIGNATURE_BYTES] for entry in entries]
-    fields = cast("list[list[object]]", decode_all_unchecked(payloads))
-    for entry_fields in fields:
+    decoded = decode_all_unchecked(payloads)
+    for entry_fields in decoded:
         check_fields(entry_fields)
+    fields = cast("list[Fields]", decoded)
     if not are_canonical(fields, payloads, _PAYLOAD_HEADER):
         raise NotCanonical("an entry is not the deterministic CBOR encoding of its fields (RFC 8949, 4.2.1)")
     sha256 = hashlib.sha256
     ids = [sha256(entry).digest() for entry in entries]
-    seq, prev = cast(int, fields[0][2]), fields[0][3]
+    seq, prev = fields[0][2], fields[0][3]
     for entry_fields, identifier in zip(fields, ids, strict=True):
         if entry_fields[1] != log_id and (seq != 0 or identifier[:LOG_ID_BYTES] != log_id):
             raise WrongLog("an entry names another log than the run it came in")

@@ -11,9 +11,9 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, cast
+from typing import Final
 
-from mesh.core.chain import Genesis, KnownHead, Run
+from mesh.core.chain import Fields, Genesis, KnownHead, Run
 from mesh.core.kinds import Kind, Operation
 from mesh.errors import PeerError
 from mesh.views.card_account import Branches, CardAccount, TapFact, settle_card
@@ -105,29 +105,28 @@ class CardsView:
         """Take in a run of an opened log; return the cards that have a conflict now and had none before."""
         number = self._log_numbers[run.log_id]
         touched: list[bytes] = []
-        taps = [
-            (fields, identifier) for fields, identifier in zip(run.fields, run.ids, strict=True) if fields[5] == _TAP
-        ]
-        self._fold_taps(number, taps, touched)
-        if len(taps) < len(run.ids):
+        if all(fields[5] == _TAP for fields in run.fields):
+            self._fold_taps(number, run.fields, run.ids, touched)
+        else:
+            taps = [at for at, fields in enumerate(run.fields) if fields[5] == _TAP]
+            self._fold_taps(number, [run.fields[at] for at in taps], [run.ids[at] for at in taps], touched)
             aborts = [fields for fields in run.fields if fields[5] == Kind.ABORT]
             for fields in aborts:
-                self._fold_abort(number, cast(int, fields[2]), cast(bytes, fields[6]))
+                self._fold_abort(number, fields[2], fields[6])
             if aborts:
                 # What an abort undoes may have stood before another entry of the same tap id, which counts now.
                 touched += sorted(self._collided)
         self._collided.update(touched)
         return self._newly_conflicted(touched)
 
-    def _fold_taps(self, number: int, taps: list[tuple[list[object], bytes]], touched: list[bytes]) -> None:
+    def _fold_taps(self, number: int, taps: Sequence[Fields], ids: Sequence[bytes], touched: list[bytes]) -> None:
         author = self._logs[number].author
-        bodies = [cast(bytes, fields[6]) for fields, _ in taps]
         cards, pack = self._cards, _PACKED.pack
-        for values, (fields, identifier) in zip(decode_taps(bodies), taps, strict=True):
-            seq = cast(int, fields[2])
-            read = judge_tap(values, author, identifier, number, seq)
+        bodies = [fields[6] for fields in taps]
+        for values, fields, identifier in zip(decode_taps(bodies), taps, ids, strict=True):
+            read = judge_tap(values, author, identifier, number, fields[2])
             if isinstance(read, Refusal):
-                self._refuse(number, seq, read)
+                self._refuse(number, fields[2], read)
                 continue
             card, fact = read
             held = cards.get(card)

@@ -61,31 +61,38 @@ class AbortBody:
 
 def decode_tap(body: bytes) -> TapBody:
     """Parse a TAP body strictly, or raise :class:`BadTapBody` or a codec error (all `PeerError`)."""
-    tap_id, operation, amount, witness, written, document = check_tap_values(
-        decode_array(body, bytes_max=ENTRY_BODY_BYTES_MAX)
-    )
+    tap_id, operation, amount, witness, written, document = _strict_values(body)
     return TapBody(tap_id, Operation(operation), amount, witness, written, document)
 
 
 def decode_taps(bodies: Sequence[bytes]) -> list[TapValues | None]:
     """Parse many TAP bodies strictly and quickly: the values of each, or None where :func:`decode_tap` would raise."""
     try:
-        values = [check_tap_values(value) for value in decode_all_unchecked(bodies)]
+        decoded = decode_all_unchecked(bodies)
+        for value in decoded:
+            check_tap_values(value)
+        values = cast("list[TapValues]", decoded)
         if are_canonical(values, bodies, _BODY_HEADER):
             return list(values)
     except PeerError:
         pass
-    return [_decode_values(body) for body in bodies]
+    return [_values_or_none(body) for body in bodies]
 
 
-def _decode_values(body: bytes) -> TapValues | None:
+def _values_or_none(body: bytes) -> TapValues | None:
     try:
-        return check_tap_values(decode_array(body, bytes_max=ENTRY_BODY_BYTES_MAX))
+        return _strict_values(body)
     except PeerError:
         return None
 
 
-def check_tap_values(values: object) -> TapValues:
+def _strict_values(body: bytes) -> TapValues:
+    value = decode_array(body, bytes_max=ENTRY_BODY_BYTES_MAX)
+    check_tap_values(value)
+    return cast(TapValues, value)
+
+
+def check_tap_values(values: object) -> None:
     """Check types, lengths and ranges of a decoded TAP body, or raise :class:`BadTapBody`."""
     if type(values) is not list or len(values) != 6:
         raise BadTapBody("a tap's body is [tap_id, operation, amount, witness, written, document]")
@@ -102,7 +109,6 @@ def check_tap_values(values: object) -> TapValues:
         raise BadTapBody("the amount is out of range")
     if not 0 <= operation <= _OPERATION_MAX:
         raise BadTapBody(f"operation {operation} is not known here")
-    return cast(TapValues, values)
 
 
 def decode_abort(body: bytes) -> AbortBody:

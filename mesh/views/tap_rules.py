@@ -21,6 +21,8 @@ from mesh.views.tap_entry import TapValues, decode_taps
 
 _RECORD: Final = struct.Struct(">B12sIII5s4s8s")
 """A card record with the fields that are only compared kept together (mesh.views.card_record has them all)."""
+_RECORD_READ: Final = struct.Struct(">B12sIII")
+"""Of the record that was read, what the rules ask for."""
 
 
 class Refusal(Enum):
@@ -92,7 +94,7 @@ def judge_tap(
     if reader != author.key_id:
         return Refusal.FOREIGN_RECORD
     if witness:
-        version, read_card_event, read_seq, before, spent, _, _, _ = _RECORD.unpack_from(witness)
+        version, read_card_event, read_seq, before, spent = _RECORD_READ.unpack_from(witness)
         if version != RECORD_VERSION or before > AMOUNT_MINOR_MAX or spent > AMOUNT_MINOR_MAX:
             return Refusal.MALFORMED
         if read_card_event != card_event:
