@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 import trio
 
+from mesh.errors import StorageError
 from mesh.limits import REPLICA_PENDING_BYTES_MAX
 from mesh.shell.store import RunStore
 
@@ -30,6 +31,7 @@ class Replica:
         self._read_limiter = trio.CapacityLimiter(1)
         self._queue: list[tuple[Callable[[RunStore], None], int]] = []
         self._queued_bytes = 0
+        self._failed = False
         self._put = 0
         self._committed = 0
         self._changed = trio.Condition()
@@ -94,13 +96,17 @@ class Replica:
         return batch, size
 
     def _write(self, batch: list[Callable[[RunStore], None]]) -> None:
-        with self._writer.transaction():
-            for write in batch:
-                write(self._writer)
+        try:
+            with self._writer.transaction():
+                for write in batch:
+                    write(self._writer)
+        except StorageError:
+            self._failed = True
+            raise
 
     def close(self) -> None:
-        """Write what is left and let go of the file; only after `run` has ended."""
-        if self._queue:
+        """Write what is left, unless a write failed, and let go of the file; only after `run` has ended."""
+        if self._queue and not self._failed:
             self._write([write for write, _ in self._queue])
             self._queue.clear()
         self._reader.close()

@@ -95,23 +95,44 @@ class Piece:
     next_seq: int
 
 
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """Say whether a file is damaged, or whole on a disk that cannot be used now: an operator does different things."""
+    try:
+        yield
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise StoreDamaged(f"{path} cannot be opened as a store ({error}); it was left as it is") from error
+    except apsw.Error as error:
+        raise StorageError(
+            f"{path} cannot be opened ({error}). That is no sign of damage: nothing that it holds was lost. Check the "
+            f"disk, its free space and who may write there, then start again"
+        ) from error
+
+
 class RunStore:
     """One file. Not for two threads at once; every method may block on the disk."""
 
     def __init__(self, path: Path, durability: Durability, *, vfs: str | None = None, read_only: bool = False) -> None:
         self.path = path
         self._numbers: dict[bytes, int] = {}
+        self._failed = False
         flags = apsw.SQLITE_OPEN_URI | (
             apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         )
-        try:
+        with _opening(path):
             self._db = apsw.Connection(f"file:{quote(str(path))}?psow=0", flags=flags, vfs=vfs)
-            self._db.set_busy_timeout(5_000)
-            if not read_only:
-                self._prepare(durability)
-            self._require_ours()
-        except apsw.Error as error:
-            raise StoreDamaged(f"{path} cannot be opened as a store ({error}); it was left as it is") from error
+        try:
+            with _opening(path):
+                self._db.set_busy_timeout(5_000)
+                # Closing writes the log into the file: not before it is known to be ours, or it is not left as it was.
+                self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+                if not read_only:
+                    self._prepare(durability)
+                self._require_ours()
+                self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        except BaseException:
+            self._db.close()
+            raise
 
     def _prepare(self, durability: Durability) -> None:
         tables = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -126,18 +147,21 @@ class RunStore:
         self._db.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES_MAX}")
         # What a failed commit left behind must not be taken for durable: write everything out before anything else.
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        if is_new:
-            with self.transaction():
+        with self.transaction():
+            if is_new:
                 self._db.execute(_SCHEMA)
                 self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            # Also where the version is there already. The truncation is not synced: after a power cut the old log would
+            # be back, without what its failed sync had lost, and would put old pages over new ones. A commit that
+            # writes makes it durable; one that finds everything done (`INSERT OR IGNORE`) does not.
+            self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def _require_ours(self) -> None:
         application = self._db.execute("PRAGMA application_id").fetchone()
-        version = self._db.execute("PRAGMA user_version").fetchone()
+        ((version,),) = self._db.execute("PRAGMA user_version").fetchall()
         if application != (APPLICATION_ID,):
             raise StoreDamaged(f"{self.path} is not a store of this program; it was left as it is")
-        if version != (SCHEMA_VERSION,):
+        if version != SCHEMA_VERSION:
             raise StoreDamaged(f"{self.path} has version {version}, this program reads {SCHEMA_VERSION}; left as it is")
 
     def check(self) -> None:
@@ -147,11 +171,25 @@ class RunStore:
             raise StoreDamaged(f"{self.path} is damaged ({'; '.join(map(str, faults))}); it was left as it is")
 
     def close(self) -> None:
-        self._db.close()
+        try:
+            self._db.close()
+        except apsw.Error as error:
+            raise StorageError(
+                f"{self.path} could not be closed ({error}). What was committed is on the disk; the store is checked "
+                f"when this program starts again"
+            ) from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything inside is durable together when this returns, or :class:`StorageError`: end the process."""
+        """Everything inside is durable together when this returns, or :class:`StorageError`: end the process.
+
+        After one that failed nothing more is written here, whoever still tries while the process ends: what follows a
+        lost run would leave a hole, and what repeats it could be taken for durable.
+        """
+        if self._failed:
+            raise StorageError(
+                f"{self.path}: an earlier write failed, so this program writes nothing more and is ending"
+            )
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -161,6 +199,7 @@ class RunStore:
                 raise
             self._db.execute("COMMIT")
         except apsw.Error as error:
+            self._failed = True
             raise StorageError(
                 f"{self.path}: the disk refused a write ({error}). Nothing that was shown as done is lost; this "
                 f"program ends now and checks the store when it starts again"
