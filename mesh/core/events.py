@@ -127,12 +127,15 @@ class Serve:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A run passed every rule: store it under this branch and fold it into the views."""
+    """A run passed every rule: store it under this branch, unless it is on the disk already, and fold it.
+
+    What arrives for one of this device's own logs was signed with its key by somebody else; it is stored all the same.
+    """
 
     run: Run
     branch: int
     genesis: Genesis
-    own: bool
+    on_disk: bool
     attached: bool
     parent: int | None
     signatures_verified: bool

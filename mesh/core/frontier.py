@@ -98,7 +98,11 @@ class LogState:
         return (branch for branch in self.branches.values() if branch.attached)
 
     def heads(self) -> list[Position]:
-        return sorted(branch.head for branch in self.attached())
+        """The heads of attached branches, without those that another branch goes on from."""
+        if len(self.branches) == 1:
+            return [branch.head for branch in self.attached()]
+        followed = {branch.prev for branch in self.attached()}
+        return sorted(branch.head for branch in self.attached() if branch.head.id not in followed)
 
     def islands(self) -> list[Island]:
         held = (b for b in self.branches.values() if not b.attached)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mesh.core.certificate import VenueRoot
-from mesh.core.chain import Run, first_bad_signature
+from mesh.core.chain import Run, first_bad_signature, parse_genesis
 from mesh.core.entry import entry_id
 from mesh.core.events import Accepted, AppendProof, Attached, Contested, Effect, Note, ReadBack, Relabel
 from mesh.core.fork import check_fork_proof, prove_fork
@@ -38,6 +38,8 @@ from mesh.core.frontier import (
 from mesh.core.kinds import Kind, Lane
 from mesh.errors import PeerError
 
+OWN_BRANCH: Final = 0
+"""In a log of this device's own, the branch that this device writes; what others sign with its key is another."""
 COMPARISONS_MAX: Final = 64
 """Runs that may wait for the store at once; more are dropped and come back by anti-entropy."""
 
@@ -63,6 +65,14 @@ class _Hanging:
     branch: Branch
 
 
+@dataclass(frozen=True, slots=True)
+class _Rivals:
+    """This device's own entry, and one that somebody else signed at the same seq; both are being read."""
+
+    log_id: bytes
+    seq: int
+
+
 class Intake:
     """Places runs in a frontier. `new_heads` collects what neighbours should hear of, until somebody takes it."""
 
@@ -74,7 +84,7 @@ class Intake:
         self.frontier = frontier
         self._root = root
         self._proven: set[bytes] = set()
-        self._comparing: dict[int, _Comparing | _Hanging] = {}
+        self._comparing: dict[int, _Comparing | _Hanging | _Rivals] = {}
         self._tokens = 0
 
     def take_in(self, run: Run, effects: list[Effect]) -> None:
@@ -88,6 +98,9 @@ class Intake:
     def _place(self, run: Run, placement: Placement | Compare, effects: list[Effect]) -> None:
         log = self.frontier.logs[run.log_id]
         match placement:
+            case Extends(branch, new) if branch.number == OWN_BRANCH and log.log_id in self.own:
+                # Signed with this device's key, and not by this process: kept beside the log that it goes on writing.
+                self._add_branch(log, new, branch, effects)
             case Extends(branch, new) if branch.attached:
                 self.frontier.extend(branch, new)
                 self.accept(log, branch, new, effects)
@@ -158,12 +171,42 @@ class Intake:
             self._has_news(log, island)
             self._found_fork(log, island.from_seq, ours, theirs, effects)
 
-    def accept(self, log: LogState, branch: Branch, run: Run, effects: list[Effect], *, verified: bool = False) -> None:
-        own = log.log_id in self.own
-        effects.append(Accepted(run, branch.number, log.genesis, own, branch.attached, branch.parent, verified or own))
+    def accept(
+        self,
+        log: LogState,
+        branch: Branch,
+        run: Run,
+        effects: list[Effect],
+        *,
+        verified: bool = False,
+        on_disk: bool = False,
+    ) -> None:
+        """Say that a run was taken in; `on_disk` for this device's own entries, which were durable first."""
+        effects.append(
+            Accepted(run, branch.number, log.genesis, on_disk, branch.attached, branch.parent, verified or on_disk)
+        )
         if log.genesis.lane is Lane.CONTROL:
             self.read_control(run, effects)
         self._has_news(log, branch)
+
+    def own_appended(self, run: Run, effects: list[Effect]) -> Branch:
+        """Hold an entry of this device's own that is on its disk; nobody else's run ever moves that branch's head."""
+        log = self.frontier.logs.get(run.log_id)
+        if log is None:
+            self.own.add(run.log_id)
+            log = self.frontier.open_log(run.log_id, parse_genesis(run.entries[0], self._root))
+            branch = self.frontier.add_branch(run, None, attached=True)
+        else:
+            branch = log.branches[OWN_BRANCH]
+            self.frontier.extend(branch, run)
+            for rival in log.attached():
+                if rival is not branch and rival.prev == run.prev:
+                    # Somebody else signed here with this device's key before we did: now there are two entries.
+                    at = run.first_seq
+                    pieces = [[Segment(number, at, at)] for number in (branch.number, rival.number)]
+                    self._read_back(_Rivals(log.log_id, at), log.log_id, pieces, effects)
+        self.accept(log, branch, run, effects, on_disk=True)
+        return branch
 
     def _has_news(self, log: LogState, branch: Branch) -> None:
         """Neighbours hear of a new head; of an island they hear when frontiers are compared."""
@@ -172,7 +215,7 @@ class Intake:
 
     def _read_back(
         self,
-        waiting: _Comparing | _Hanging,
+        waiting: _Comparing | _Hanging | _Rivals,
         log_id: bytes,
         pieces: Sequence[Sequence[Segment]],
         effects: list[Effect],
@@ -186,6 +229,9 @@ class Intake:
         match waiting:
             case _Hanging():
                 self._compared_island(waiting, entries, effects)
+            case _Rivals(log_id, seq):
+                (ours,), (theirs,) = entries
+                self._found_fork(self.frontier.logs[log_id], seq, ours, theirs, effects)
             case _Comparing(run, compare):
                 self._compared_run(run, compare, entries, effects)
         self._settle_islands(self.frontier.logs[waiting.log_id], effects)

@@ -399,27 +399,15 @@ class Node:
     def _own_appended(self, run: Run, now: float, effects: list[Effect]) -> None:
         """Own entries are on disk: hold them, push them to whoever has what they follow, announce them to the rest."""
         log_id = run.log_id
-        self._intake.own.add(log_id)
-        log = self.frontier.logs.get(log_id)
-        if log is None:
-            log = self.frontier.open_log(log_id, parse_genesis(run.entries[0], self._root))
-            branch = self.frontier.add_branch(run, None, attached=True)
-        else:
-            followed = next((b for b in log.branches.values() if b.head.id == run.prev), None)
-            if followed is None:
-                # Somebody else signs with this device's key and was heard of first: our own entry is the fork.
-                self._intake.take_in(run, effects)
-                return
-            branch = followed
-            self.frontier.extend(branch, run)
-        self._intake.accept(log, branch, run, effects)
+        branch = self._intake.own_appended(run, effects)
+        lane = int(self.frontier.logs[log_id].genesis.lane)
         before = None if run.first_seq == 0 else Position(run.first_seq - 1, run.prev)
         for number, link in self._links.items():
             if link.live and link.has.get(log_id) == before:
                 link.has[log_id] = branch.head
                 link.news.pop(log_id, None)
                 segments = (Segment(branch.number, run.first_seq, run.last_seq),)
-                effects.append(Serve(number, log_id, segments, (), int(log.genesis.lane), pushed=True))
+                effects.append(Serve(number, log_id, segments, (), lane, pushed=True))
 
     def _ask(self, now: float, effects: list[Effect]) -> None:
         for ask in self._wants.next(now):

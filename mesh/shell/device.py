@@ -152,6 +152,8 @@ class Device:
         self._own_limiter = trio.CapacityLimiter(1)
         self._logs = OwnLogs(identity, own, [])
         self._append_lock = trio.Lock()
+        self._rival_runs: list[Accepted] = []
+        self._rivals_lock = trio.Lock()
         self._subscribers: list[trio.MemorySendChannel[Notice]] = []
         self._nursery: trio.Nursery | None = None
         self._woken = trio.Event()
@@ -199,6 +201,7 @@ class Device:
     async def read_store(self, log_id: bytes, work: Callable[[RunStore], _Result]) -> _Result:
         """Run `work` in a thread on the store that holds the log; never on the connection that a tap writes to."""
         if log_id in self.own_logs:
+            await self._keep_rivals()
             return await trio.to_thread.run_sync(work, self._own_reader, limiter=self._own_limiter)
         return await self.replica.read(work)
 
@@ -284,7 +287,10 @@ class Device:
 
     def _accepted(self, accepted: Accepted) -> None:
         run = accepted.run
-        if not accepted.own:
+        if run.log_id in self.own_logs and not accepted.on_disk:
+            self._rival_runs.append(accepted)
+            self._spawn(self._keep_rivals)
+        elif not accepted.on_disk:
             size = sum(map(len, run.entries))
             self.replica.put(lambda store: _write_run(store, accepted), size)
             if not accepted.signatures_verified:
@@ -350,6 +356,13 @@ class Device:
             digest = hashlib.sha256(case).digest()
             await self.write_own(partial(RunStore.put_evidence, digest=digest, body=case))
             self.notify(ConflictSurfaced(conflict, case))
+
+    async def _keep_rivals(self) -> None:
+        """Store what somebody else signed with this device's key, in own.db beside what this device signed."""
+        async with self._rivals_lock:
+            while self._rival_runs:
+                await self.write_own(partial(_write_run, accepted=self._rival_runs[0]))
+                del self._rival_runs[0]
 
     def _log_key(self, log_id: bytes) -> bytes:
         return self.node.frontier.logs[log_id].genesis.certificate.log_key
