@@ -67,7 +67,9 @@ CARD_IMAGE_HISTORY_MAX: Final = 512
 INTENT_BYTES_MAX: Final = 1024
 OPEN_INTENTS_MAX: Final = 1024
 """Unresolved taps of one reader: wristbands that were pulled away and never came back."""
-CASE_BYTES_MAX: Final = 16 * 2 * ENTRY_BYTES_MAX
+CASE_TAPS_MAX: Final = 16
+"""Taps that one double-spend case shows; two are proof enough."""
+CASE_BYTES_MAX: Final = CASE_TAPS_MAX * 2 * ENTRY_BYTES_MAX
 """A double-spend case: a genesis and a tap for each branch, and the root."""
 
 # --- Settlement -------------------------------------------------------------------------------------------------
@@ -99,6 +101,8 @@ UPSTREAM_POLL_S: Final = 1.0
 
 # --- Identity and enrolment ---------------------------------------------------------------------------------------
 CERTIFICATE_ROLES_MAX: Final = 16
+LOGS_PER_SIGNER_MAX: Final = 1024
+"""Logs that one process opens: three lanes, and a new log where a transaction was rolled back after signing."""
 KEY_FILE_BYTES_MAX: Final = 4 * 1024
 REQUEST_BYTES_MAX: Final = 1024
 """A device's request to be enrolled: a name, two keys, two signatures."""

@@ -19,7 +19,7 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 import trio
 
 from mesh.core.certificate import DeviceCertificate, VenueRoot
-from mesh.core.chain import Genesis, Run
+from mesh.core.chain import Genesis, Run, parse_genesis
 from mesh.core.entry import verify_signature
 from mesh.core.events import (
     Accepted,
@@ -47,6 +47,7 @@ from mesh.core.frontier import Segment, entry_count
 from mesh.core.kinds import Kind, Lane, Role
 from mesh.core.node import Node
 from mesh.errors import PeerError
+from mesh.limits import CASE_TAPS_MAX
 from mesh.shell.keys import Identity, load_identity
 from mesh.shell.loading import load
 from mesh.shell.lock import exclusive
@@ -54,9 +55,9 @@ from mesh.shell.own_logs import Appended, OwnLogs
 from mesh.shell.replica import Replica
 from mesh.shell.store import Durability, RunStore
 from mesh.shell.verifier import Verifier
-from mesh.views.cards import CardsView, Conflict
+from mesh.views.cards import CardsView, Conflict, TapRef
 from mesh.views.devices import DevicesView
-from mesh.views.evidence import is_tap, make_case
+from mesh.views.evidence import case_pairs, check_case, is_tap, make_case
 from mesh.views.venue_document import VenueDocumentView
 
 OWN_FILE: Final = "own.db"
@@ -152,6 +153,9 @@ class Device:
         self._own_limiter = trio.CapacityLimiter(1)
         self._logs = OwnLogs(identity, own, [])
         self._append_lock = trio.Lock()
+        self.cases: set[bytes] = set()
+        """Digests of the proofs in own.db."""
+        self._kept_taps: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}
         self._rival_runs: list[Accepted] = []
         self._rivals_lock = trio.Lock()
         self._subscribers: list[trio.MemorySendChannel[Notice]] = []
@@ -340,22 +344,37 @@ class Device:
                 self._spawn(self._prove, card)
 
     async def _prove(self, card: bytes) -> None:
-        """The card is held already; verify the two signatures behind that, keep the proof, and tell people."""
+        """The card is held already; verify the signatures behind that, keep the proof, and tell people."""
         for conflict in self.cards.conflicts(card):
-            evidence = []
-            for tap in conflict.taps:
-                entry = next(e for e in await self.read_entry(tap.log_id, tap.seq) if is_tap(e, tap.tap_id))
-                genesis = self.node.frontier.logs[tap.log_id].genesis
+            # A case has room for so many taps; whoever signs more on one record is proven by these.
+            evidence = [await self._signed_tap(tap) for tap in conflict.taps[:CASE_TAPS_MAX]]
+            for (genesis, entry), tap in zip(evidence, conflict.taps, strict=False):
                 try:
-                    verify_signature(entry, genesis.certificate.log_key)
+                    verify_signature(entry, parse_genesis(genesis, self.root).certificate.log_key)
                 except PeerError:
                     self.post(SignatureFailed(tap.log_id, tap.seq))
                     return
-                evidence.append((genesis.entry, entry))
             case = make_case(self.root, evidence)
             digest = hashlib.sha256(case).digest()
-            await self.write_own(partial(RunStore.put_evidence, digest=digest, body=case))
+            if digest not in self.cases:
+                await self.write_own(partial(RunStore.put_evidence, digest=digest, body=case))
+                self.keep_case(case)
             self.notify(ConflictSurfaced(conflict, case))
+
+    async def _signed_tap(self, tap: TapRef) -> tuple[bytes, bytes]:
+        """The genesis and the entry of a counted tap: from the logs, or from a proof that outlived them."""
+        kept = self._kept_taps.get((tap.log_id, tap.tap_id))
+        if kept is not None:
+            return kept
+        genesis = self.node.frontier.logs[tap.log_id].genesis.entry
+        entries = await self.read_entry(tap.log_id, tap.seq)
+        return genesis, next(entry for entry in entries if is_tap(entry, tap.tap_id))
+
+    def keep_case(self, case: bytes) -> None:
+        """Remember a proof that is in own.db, and what each of its taps is."""
+        self.cases.add(hashlib.sha256(case).digest())
+        for witnessed, pair in zip(check_case(case, self.root).taps, case_pairs(case), strict=True):
+            self._kept_taps[witnessed.entry.log_id, witnessed.tap.fact.tap_id] = pair
 
     async def _keep_rivals(self) -> None:
         """Store what somebody else signed with this device's key, in own.db beside what this device signed."""

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mesh.core.chain import Genesis, KnownHead, check_run, parse_genesis
-from mesh.core.codec import decode_array
 from mesh.core.entry import LOG_ID_BYTES, entry_id
 from mesh.core.events import Effect
 from mesh.core.kinds import Lane
 from mesh.errors import PeerError
-from mesh.limits import CASE_BYTES_MAX
 from mesh.shell.store import RunStore, StoreDamaged, StoredLog
-from mesh.views.evidence import check_case
+from mesh.views.evidence import case_pairs
 
 if TYPE_CHECKING:
     from mesh.shell.device import Device
@@ -68,14 +66,12 @@ def _load_evidence(device: Device, own: RunStore) -> None:
     """Proven double spends hold their cards even where replica.db was lost: fold their taps from the proof."""
     for _, body in own.evidence():
         try:
-            check_case(body, device.root)
+            device.keep_case(body)
         except PeerError as error:
             raise StoreDamaged(
                 f"{own.path}: a stored case does not hold ({error}); the file was left as it is"
             ) from error
-        _, _, pairs = decode_array(body, bytes_max=CASE_BYTES_MAX)
-        assert isinstance(pairs, list)
-        for genesis, tap in pairs:
+        for genesis, tap in case_pairs(body):
             log_id = entry_id(genesis)[:LOG_ID_BYTES]
             device.cards.open_log(log_id, parse_genesis(genesis, device.root))
             device.cards.fold(check_run(log_id, [tap]))

@@ -21,7 +21,7 @@ from mesh.core.codec import decode_array, encode
 from mesh.core.entry import LOG_ID_BYTES, Entry, decode_entry, entry_id, verify_signature
 from mesh.core.kinds import Kind
 from mesh.errors import PeerError
-from mesh.limits import BRANCHES_PER_LOG_MAX, CASE_BYTES_MAX
+from mesh.limits import CASE_BYTES_MAX, CASE_TAPS_MAX
 from mesh.views.tap_entry import decode_tap
 from mesh.views.tap_rules import CountedTap, author_of, read_tap
 
@@ -58,6 +58,15 @@ def make_case(root: VenueRoot, evidence: Sequence[tuple[bytes, bytes]]) -> bytes
     return data
 
 
+def case_pairs(data: bytes) -> list[tuple[bytes, bytes]]:
+    """The raw (genesis, tap) entries of a case that has been checked."""
+    match decode_array(data, bytes_max=CASE_BYTES_MAX):
+        case [_, _, list(pairs)]:
+            return [_raw_pair(pair) for pair in pairs]
+        case _:
+            raise NoCase("a case is [1, root certificate, [[genesis, tap], ...]]")
+
+
 def check_case(data: bytes, root: VenueRoot) -> Case:
     """Check a case from the venue root alone, or raise a `PeerError` that says what does not hold."""
     match decode_array(data, bytes_max=CASE_BYTES_MAX):
@@ -67,8 +76,8 @@ def check_case(data: bytes, root: VenueRoot) -> Case:
             raise NoCase("a case is [1, root certificate, [[genesis, tap], ...]]")
     if parse_venue_root(der).venue_id != root.venue_id:
         raise NoCase("the case is of another venue")
-    if not 2 <= len(pairs) <= BRANCHES_PER_LOG_MAX:
-        raise NoCase("a case has at least two taps")
+    if not 2 <= len(pairs) <= CASE_TAPS_MAX:
+        raise NoCase(f"a case has 2 to {CASE_TAPS_MAX} taps")
     taps = tuple(_witnessed(pair, root) for pair in pairs)
     first = taps[0].tap
     if any(w.tap.card != first.card or w.tap.fact.consumed != first.fact.consumed for w in taps):
@@ -82,12 +91,16 @@ def check_case(data: bytes, root: VenueRoot) -> Case:
     return Case(first.card, first.fact.consumed, taps)
 
 
-def _witnessed(pair: object, root: VenueRoot) -> Witnessed:
+def _raw_pair(pair: object) -> tuple[bytes, bytes]:
     match pair:
-        case [bytes(genesis), bytes(data)]:
-            pass
+        case [bytes(genesis), bytes(tap)]:
+            return genesis, tap
         case _:
             raise NoCase("each tap of a case is [genesis, tap]")
+
+
+def _witnessed(pair: object, root: VenueRoot) -> Witnessed:
+    genesis, data = _raw_pair(pair)
     author = parse_genesis(genesis, root).certificate
     entry = decode_entry(data)
     if entry.kind != Kind.TAP or entry.log_id != entry_id(genesis)[:LOG_ID_BYTES]:
