@@ -10,7 +10,7 @@ import trio
 from mesh.core.currency import Currency
 from mesh.core.kinds import Lane, Operation, Role
 from mesh.errors import LocalError
-from mesh.ports import Signer
+from mesh.ports import StatementSigner
 from mesh.shell.device import Device
 from mesh.shell.notice_lines import author_name
 from mesh.shell.program import Program
@@ -76,7 +76,7 @@ class EnrolledIdentity:
         return self._device.certificate.roles
 
     @property
-    def signer(self) -> Signer:
+    def signer(self) -> StatementSigner:
         return self._device.identity.signer
 
 

@@ -29,9 +29,10 @@ from nacl.signing import VerifyKey
 
 from mesh.core.currency import Currency
 from mesh.core.kinds import Operation
+from mesh.core.signing import Domain
 from mesh.errors import LocalError
 from mesh.limits import AMOUNT_MINOR_MAX, CARD_SEQ_MAX
-from mesh.ports import Signer
+from mesh.ports import StatementSigner
 from mesh.views.card_account import CREDITS
 from mesh.views.card_record import (
     NO_PARENT,
@@ -130,10 +131,10 @@ def card_id(card_id_key: bytes, uid: bytes, serial: bytes) -> bytes:
     return hmac.new(card_id_key, b"tapmesh/card-id/1" + message, hashlib.sha256).digest()[:8]
 
 
-def seal(record: CardRecord, signer: Signer) -> bytes:
+def seal(record: CardRecord, signer: StatementSigner) -> bytes:
     """Return the 106 bytes of a slot: the record and the writing device's signature over it."""
     encoded = record.encode()
-    return encoded + signer.sign(SEAL_DOMAIN + encoded)
+    return encoded + signer.sign(Domain.CARD, encoded)
 
 
 def open_slot(data: bytes, keys_by_id: KeysById) -> Slot:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from mesh.core.currency import Currency
 from mesh.core.kinds import Role
-from mesh.ports import Signer
+from mesh.ports import StatementSigner
 from mesh.views.cards import CardStanding
 from reader.intent import Intent, OpenIntent
 
@@ -93,6 +93,6 @@ class Identity(Protocol):
         ...
 
     @property
-    def signer(self) -> Signer:
-        """Holds the log key, which also seals card records."""
+    def signer(self) -> StatementSigner:
+        """Seals card records with the log key; entries are the journal's to sign."""
         ...

@@ -30,11 +30,11 @@ from mesh.core.chain import KnownHead, encode_genesis, encode_run
 from mesh.core.entry import LOG_ID_BYTES, NO_PREV, entry_id, sign_entry
 from mesh.core.issue import issue_device, issue_root
 from mesh.core.kinds import Kind, Lane, Operation, Role
+from mesh.core.signing import Domain, encode_statement
 from mesh.limits import RUN_BYTES_MAX, RUN_ENTRIES_MAX
 from mesh.views.card_record import (
     NO_PARENT,
     RECORD_BYTES,
-    SEAL_DOMAIN,
     CardRecord,
     decode_record,
     key_id,
@@ -91,7 +91,11 @@ class VenueDevice:
         """The log key, as the Signer port names it."""
         return self.certificate.log_key
 
-    def sign(self, message: bytes) -> bytes:
+    def sign(self, domain: Domain, message: bytes) -> bytes:
+        return self.sign_anything(encode_statement(domain, message))
+
+    def sign_anything(self, message: bytes) -> bytes:
+        """The bare key, which remembers nothing: tests sign forks with it."""
         return self.log_key.sign(message).signature
 
     def write_directory(self, directory: Path) -> Path:
@@ -146,7 +150,7 @@ class LogWriter:
     def append(self, kind: int, body: bytes) -> bytes:
         """Sign the next entry and return its bytes; the log's clock moves on by one second."""
         entry = sign_entry(
-            self.device.sign,
+            self.device.sign_anything,
             log_id=self.log_id,
             seq=len(self.entries),
             prev=self.ids[-1] if self.ids else NO_PREV,
@@ -268,4 +272,4 @@ class Wristband:
 def seal(device: VenueDevice, record: CardRecord) -> bytes:
     """The 106 bytes that go onto an ISO-DEP chip."""
     data = record.encode()
-    return data + device.sign(SEAL_DOMAIN + data)
+    return data + device.sign(Domain.CARD, data)

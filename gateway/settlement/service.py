@@ -41,7 +41,7 @@ from mesh.core.kinds import Role
 from mesh.core.receipt import Receipt, sign_receipt
 from mesh.errors import PeerError
 from mesh.limits import RECEIPT_SET_ASIDE_IDS_MAX, RECEIPTS_PER_ANSWER_MAX, VERIFY_ENTRIES_PER_STEP_MAX
-from mesh.ports import Signer
+from mesh.ports import StatementSigner
 
 FORWARDING_ROLES: Final = frozenset({Role.GATEWAY, Role.READER})
 """Who may post: gateways, and any reader with --upstream."""
@@ -67,7 +67,7 @@ class SettlementService:
         self,
         store: LedgerStore,
         certificate: DeviceCertificate,
-        signer: Signer,
+        signer: StatementSigner,
         *,
         taken: Callable[[BatchTaken], None] = lambda batch: None,
     ) -> None:

@@ -12,7 +12,6 @@ starter is what a device must hold before doors: the venue document and the cert
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,12 +27,13 @@ from mesh.core.certificate import (
 )
 from mesh.core.codec import decode_array, encode
 from mesh.core.device_name import check_device_name
+from mesh.core.signing import Domain, SignStatement
 from mesh.errors import PeerError
 from mesh.limits import ENROLMENT_BYTES_MAX, REQUEST_BYTES_MAX
 
 REQUEST_VERSION: Final = 1
 ANSWER_VERSION: Final = 1
-REQUEST_DOMAIN: Final = b"tapmesh/request/1"
+REQUEST_DOMAIN: Final = Domain.REQUEST.value
 
 
 class BadRequest(PeerError):
@@ -79,12 +79,13 @@ def make_request(
     link_key: bytes,
     log_key: bytes,
     *,
-    sign_link: Callable[[bytes], bytes],
-    sign_log: Callable[[bytes], bytes],
+    sign_link: SignStatement,
+    sign_log: SignStatement,
 ) -> bytes:
     """The bytes of a request, signed by both keys. `name` has passed :func:`check_device_name`."""
-    message = _request_message(name, link_key, log_key)
-    return encode([REQUEST_VERSION, name, link_key, log_key, sign_link(message), sign_log(message)])
+    asked = _asked(name, link_key, log_key)
+    proofs = [sign_link(Domain.REQUEST, asked), sign_log(Domain.REQUEST, asked)]
+    return encode([REQUEST_VERSION, name, link_key, log_key, *proofs])
 
 
 def parse_request(data: bytes) -> Request:
@@ -103,7 +104,7 @@ def parse_request(data: bytes) -> Request:
         raise BadRequest("keys have 32 bytes and proofs 64")
     if link_key == log_key:
         raise BadRequest("link key and log key are the same key; a device has two")
-    message = _request_message(name, link_key, log_key)
+    message = REQUEST_DOMAIN + _asked(name, link_key, log_key)
     _require_proof(link_proof, message, link_key, "link")
     _require_proof(log_proof, message, log_key, "log")
     return Request(name, link_key, log_key)
@@ -154,8 +155,8 @@ def parse_starter(data: bytes) -> tuple[bytes, ...]:
     return runs
 
 
-def _request_message(name: str, link_key: bytes, log_key: bytes) -> bytes:
-    return REQUEST_DOMAIN + encode([REQUEST_VERSION, name, link_key, log_key])
+def _asked(name: str, link_key: bytes, log_key: bytes) -> bytes:
+    return encode([REQUEST_VERSION, name, link_key, log_key])
 
 
 def _require_proof(proof: bytes, message: bytes, public_key: bytes, which: str) -> None:

@@ -68,13 +68,21 @@ def entry_id(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
+def encode_payload(*, log_id: bytes, seq: int, prev: bytes, time_ms: int, kind: int, body: bytes) -> bytes:
+    """The bytes of an entry without its signature, or :class:`BadField`."""
+    fields: list[Value] = [ENTRY_VERSION, log_id, seq, prev, time_ms, kind, body]
+    check_fields(fields)
+    return encode(fields)
+
+
 def sign_entry(
     sign: Callable[[bytes], bytes], *, log_id: bytes, seq: int, prev: bytes, time_ms: int, kind: int, body: bytes
 ) -> bytes:
-    """Return the bytes of a new entry. `sign` returns a 64-byte signature; seq and prev are the caller's to keep."""
-    fields: list[Value] = [ENTRY_VERSION, log_id, seq, prev, time_ms, kind, body]
-    check_fields(fields)
-    payload = encode(fields)
+    """Return the bytes of an entry by a bare key, which signs any seq twice: for tests and generated workloads.
+
+    A device signs by its Signer, which remembers (:mod:`mesh.core.signing`).
+    """
+    payload = encode_payload(log_id=log_id, seq=seq, prev=prev, time_ms=time_ms, kind=kind, body=body)
     return payload + sign(SIGNATURE_DOMAIN + payload)
 
 

@@ -13,7 +13,6 @@ A forked log has one receipt per head. A receipt for an ancestor of a head alrea
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,11 +23,12 @@ from mesh.core.certificate import DeviceCertificate, VenueRoot, parse_device_cer
 from mesh.core.codec import NotCanonical, TooLarge, decode_array, encode
 from mesh.core.entry import ID_BYTES, LOG_ID_BYTES, SIGNATURE_BYTES
 from mesh.core.kinds import Role
+from mesh.core.signing import Domain, SignStatement
 from mesh.errors import PeerError
 from mesh.limits import ENTRY_SEQ_MAX, RECEIPT_BYTES_MAX, RECEIPT_SET_ASIDE_IDS_MAX
 
 RECEIPT_VERSION: Final = 1
-RECEIPT_DOMAIN: Final = b"tapmesh/receipt/1"
+RECEIPT_DOMAIN: Final = Domain.RECEIPT.value
 STORE_EPOCH_BYTES: Final = 16
 COUNT_MAX: Final = 2**53
 """Largest count or sum; the largest integer every JSON reader keeps exact."""
@@ -81,7 +81,7 @@ class VerifiedReceipt:
     data: bytes
 
 
-def sign_receipt(sign: Callable[[bytes], bytes], receipt: Receipt) -> bytes:
+def sign_receipt(sign: SignStatement, receipt: Receipt) -> bytes:
     """The bytes of a receipt. `sign` is the settlement device's log key, the one `receipt.certificate` binds."""
     _check(receipt)
     payload = encode(
@@ -99,7 +99,7 @@ def sign_receipt(sign: Callable[[bytes], bytes], receipt: Receipt) -> bytes:
             receipt.certificate,
         ]
     )
-    return payload + sign(RECEIPT_DOMAIN + payload)
+    return payload + sign(Domain.RECEIPT, payload)
 
 
 def decode_receipt(data: bytes) -> Receipt:

@@ -26,7 +26,9 @@ from nacl.signing import SigningKey
 from mesh.core.certificate import DeviceCertificate, VenueRoot, parse_device_certificate, parse_venue_root
 from mesh.errors import LocalError
 from mesh.limits import CERTIFICATE_BYTES_MAX, KEY_FILE_BYTES_MAX
+from mesh.ports import Signer
 from mesh.shell.files import CannotRead, read_file, read_private_file, write_new_file
+from mesh.shell.signers import LogSigner
 
 LINK_KEY_FILE: Final = "link.key"
 LOG_KEY_FILE: Final = "log.key"
@@ -43,8 +45,8 @@ class KeysDoNotMatch(LocalError):
     """The certificate in a device's directory binds other keys than the key files hold."""
 
 
-class FileSigner:
-    """The Signer port over a key file. The seed stays inside libsodium's signing key object."""
+class FileKey:
+    """A key from a file. The seed stays inside libsodium's signing key object."""
 
     __slots__ = ("_key", "_public_key")
 
@@ -62,7 +64,7 @@ class FileSigner:
         return self._key.sign(message).signature
 
     def __repr__(self) -> str:
-        return f"FileSigner(public_key={self._public_key.hex()})"
+        return f"FileKey(public_key={self._public_key.hex()})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +74,15 @@ class Identity:
     directory: Path
     root: VenueRoot
     certificate: DeviceCertificate
-    signer: FileSigner
+    signer: Signer
 
 
-def create_key_file(path: Path) -> FileSigner:
+def create_key_file(path: Path) -> LogSigner:
     """Make a new Ed25519 key in `path` (0600, durable) and return its signer; never overwrites."""
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     write_new_file(path, pem, private=True)
-    return FileSigner(key.private_bytes_raw())
+    return LogSigner(FileKey(key.private_bytes_raw()))
 
 
 def load_private_key(path: Path) -> Ed25519PrivateKey:
@@ -95,9 +97,9 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def load_signer(path: Path) -> FileSigner:
+def load_signer(path: Path) -> LogSigner:
     """The signer over a key file; same errors as :func:`load_private_key`."""
-    return FileSigner(load_private_key(path).private_bytes_raw())
+    return LogSigner(FileKey(load_private_key(path).private_bytes_raw()))
 
 
 def write_certificate(path: Path, der: bytes) -> None:

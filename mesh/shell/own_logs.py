@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import trio
 
 from mesh.core.chain import NONCE_BYTES, KnownHead, Run, check_run, encode_genesis
-from mesh.core.entry import LOG_ID_BYTES, NO_PREV, entry_id, sign_entry
+from mesh.core.entry import LOG_ID_BYTES, NO_PREV, entry_id
 from mesh.core.frontier import Position
 from mesh.core.kinds import Kind, Lane
 from mesh.shell.keys import Identity
@@ -68,7 +68,7 @@ class OwnLogs:
         return await trio.to_thread.run_sync(self._open_lane, lane, limiter=self._limiter)
 
     def _open_lane(self, lane: Lane) -> tuple[bytes, Run | None]:
-        current = self._lanes.get(lane)
+        current = self._current(lane)
         if current is not None:
             return current.log_id, None
         genesis = self._genesis(lane)
@@ -79,7 +79,7 @@ class OwnLogs:
 
     def _append(self, lane: Lane, kind: Kind, body: bytes, also: Callable[[RunStore], None] | None) -> Appended:
         entries: list[bytes] = []
-        current = self._lanes.get(lane)
+        current = self._current(lane)
         if current is None:
             genesis = self._genesis(lane)
             entries.append(genesis)
@@ -89,6 +89,16 @@ class OwnLogs:
         run = check_run(current.log_id, entries)
         self._commit(lane, run, also)
         return Appended(run.log_id, run.last_seq, run.tip_id, run)
+
+    def _current(self, lane: Lane) -> _Open | None:
+        """The lane's log, if the signer would sign what comes next in it; `None` where a new one is opened."""
+        current = self._lanes.get(lane)
+        if current is None or self.identity.signer.next_seq(current.log_id) == current.head.seq + 1:
+            return current
+        # Signed and never stored: a transaction that was rolled back, a token that failed. That seq is spent for good.
+        self.known_heads.append(KnownHead(current.log_id, current.head.seq, current.head.id))
+        del self._lanes[lane]
+        return None
 
     def _commit(self, lane: Lane, run: Run, also: Callable[[RunStore], None] | None) -> None:
         with self.store.transaction():
@@ -108,6 +118,6 @@ class OwnLogs:
 
     def _sign(self, log_id: bytes, seq: int, prev: bytes, kind: Kind, body: bytes) -> bytes:
         time_ms = max(0, time.time_ns() // 1_000_000)
-        return sign_entry(
-            self.identity.signer.sign, log_id=log_id, seq=seq, prev=prev, time_ms=time_ms, kind=int(kind), body=body
+        return self.identity.signer.sign_entry(
+            log_id=log_id, seq=seq, prev=prev, time_ms=time_ms, kind=int(kind), body=body
         )

@@ -20,6 +20,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from mesh.core.signing import Domain
 from mesh.errors import PeerError
 from mesh.limits import AMOUNT_MINOR_MAX
 
@@ -27,7 +28,7 @@ RECORD_VERSION: Final = 1
 RECORD_BYTES: Final = 42
 SEAL_BYTES: Final = 64
 SEALED_BYTES: Final = RECORD_BYTES + SEAL_BYTES
-SEAL_DOMAIN: Final = b"tapmesh/card/1"
+SEAL_DOMAIN: Final = Domain.CARD.value
 NO_PARENT: Final = bytes(8)
 
 _LAYOUT: Final = struct.Struct(">B8s4sIIIIB4s8s")

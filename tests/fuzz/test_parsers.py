@@ -68,7 +68,7 @@ def reread_case(data: bytes) -> bytes:
 
 
 def reread_receipt(data: bytes) -> bytes:
-    return sign_receipt(lambda _: data[-SIGNATURE_BYTES:], decode_receipt(data))
+    return sign_receipt(lambda _domain, _: data[-SIGNATURE_BYTES:], decode_receipt(data))
 
 
 @dataclass(frozen=True)

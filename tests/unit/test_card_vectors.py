@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from nacl.signing import SigningKey
 
+from mesh.core.signing import Domain, encode_statement
 from mesh.views.card_record import CardRecord, decode_record, key_id, record_hash
 from reader.card import Blank, Disagreeing, Shown, SlotState, Unreadable, card_id, open_slot, read_card, seal
 
@@ -35,8 +36,8 @@ class SeedSigner:
     def public_key(self) -> bytes:
         return bytes(self._key.verify_key)
 
-    def sign(self, message: bytes) -> bytes:
-        return self._key.sign(message).signature
+    def sign(self, domain: Domain, message: bytes) -> bytes:
+        return self._key.sign(encode_statement(domain, message)).signature
 
 
 def test_a_card_id_is_the_keyed_hash_of_chip_and_applet() -> None:

@@ -11,6 +11,7 @@ import pytest
 from nacl.signing import VerifyKey
 
 from mesh.core.kinds import Role
+from mesh.core.signing import Domain
 from mesh.shell.authority import create_authority
 from mesh.shell.files import AlreadyThere, CannotRead, KeyFileExposed, read_file, write_new_file
 from mesh.shell.keys import KeysDoNotMatch, NotEnrolled, create_key_file, load_identity, load_signer
@@ -26,7 +27,8 @@ def test_signer_signs_with_the_key_that_was_made(tmp_path: Path) -> None:
     made = create_key_file(tmp_path / "log.key")
     loaded = load_signer(tmp_path / "log.key")
     assert loaded.public_key == made.public_key
-    assert VerifyKey(made.public_key).verify(b"a sale", loaded.sign(b"a sale")) == b"a sale"
+    seal = loaded.sign(Domain.CARD, b"a sale")
+    assert VerifyKey(made.public_key).verify(b"tapmesh/card/1a sale", seal) == b"tapmesh/card/1a sale"
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o601])
@@ -64,7 +66,7 @@ def test_damaged_key_file_is_named(tmp_path: Path, content: bytes) -> None:
 
 def test_private_key_is_not_shown_when_a_signer_is_printed(tmp_path: Path) -> None:
     signer = create_key_file(tmp_path / "log.key")
-    assert repr(signer) == f"FileSigner(public_key={signer.public_key.hex()})"
+    assert repr(signer) == f"LogSigner(public_key={signer.public_key.hex()})"
 
 
 def test_file_longer_than_its_bound_is_not_read(tmp_path: Path) -> None:

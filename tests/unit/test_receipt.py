@@ -13,7 +13,6 @@ from mesh.core.certificate import ForeignVenue, parse_venue_root
 from mesh.core.codec import NotCanonical, TooLarge, encode
 from mesh.core.kinds import Role
 from mesh.core.receipt import (
-    RECEIPT_DOMAIN,
     BadReceipt,
     BadReceiptSignature,
     NotSettlement,
@@ -22,6 +21,7 @@ from mesh.core.receipt import (
     sign_receipt,
     verify_receipt,
 )
+from mesh.core.signing import Domain
 from mesh.errors import PeerError
 from mesh.limits import RECEIPT_BYTES_MAX, RECEIPT_SET_ASIDE_IDS_MAX
 from tests.factory import LogWriter, Venue, VenueDevice
@@ -155,7 +155,7 @@ def make_vectors() -> dict[str, object]:
     payload = valid[:-64]
 
     def signed(changed: bytes) -> bytes:
-        return changed + settlement.sign(RECEIPT_DOMAIN + changed)
+        return changed + settlement.sign(Domain.RECEIPT, changed)
 
     second_version = signed(payload[:1] + encode(2) + payload[2:])
     trailing = signed(payload + b"\x00")
