@@ -200,3 +200,27 @@ def test_nodes_that_hold_the_same_exchange_nothing_but_hellos_and_digests(seed: 
         assert end.sent[0] is Hello
         assert set(end.sent) <= {Hello, Digest, Announce}
         assert Announce not in end.sent
+
+
+@pytest.mark.proves("B2")
+@given(SEEDS)
+def test_fork_right_above_a_bad_signature_travels_on_and_nobody_who_relays_it_is_blamed(seed: int) -> None:
+    """The author vouches for a bad signature with two different entries: no run may end between them."""
+    world = World(seed)
+    motes = [world.join(device) for device in BARS]
+    log = LogWriter(ROGUE, number=seed)
+    for _ in range(world.random.randint(0, 3)):
+        log.append(TELEMETRY_KIND, b"shared")
+    log.append_forged(TELEMETRY_KIND, b"forged")
+    branch = log.fork()
+    for version in (log, branch):
+        version.append(TELEMETRY_KIND, b"vouches" if version is log else b"also vouches")
+        assert push(motes[0], ROGUE, runs_of(version)[0])
+        world.run(10)
+    line_up(world)
+    world.heal()
+    assert_converged(world)
+    world.forged[log.log_id] = [log.head_seq - 1]
+    for mote in motes:
+        mote.verify_everything()
+        assert mote.contested == {log.log_id: log.head_seq - 1}
