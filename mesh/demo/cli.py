@@ -11,8 +11,7 @@ import click
 import trio
 
 from mesh.cli_output import errors_shown, say
-from mesh.demo.acts import READERS
-from mesh.demo.play import last_line, play_demo, require
+from mesh.demo.play import PANELS, last_line, play_demo, require
 from mesh.demo.stage import Lines, Panels, Silent, Stage
 
 
@@ -32,7 +31,7 @@ def demo(seed: int, out: Path, *, no_courier: bool, as_json: bool) -> None:
     Exit code 0 only if every check held. Leaves case.cbor, the proof of the double spend, and venue.pem, the root from
     which anybody can check it.
     """
-    stage: Stage = Silent() if as_json else Panels(READERS) if sys.stdout.isatty() else Lines()
+    stage: Stage = Silent() if as_json else Panels(PANELS) if sys.stdout.isatty() else Lines()
     with errors_shown():
         outcome = trio.run(partial(play_demo, seed, stage, with_courier=not no_courier))
         if outcome.case is not None:

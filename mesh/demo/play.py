@@ -16,6 +16,7 @@ from mesh.demo.processes import Child, Children, DemoFailed, Said
 from mesh.demo.stage import Stage, shown
 
 _COLOURS = {"green": "green", "red": "red", "amber": "yellow", "conflict": "red"}
+PANELS = (*READERS, "Courier", "Gateway", "Settlement")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +56,50 @@ async def _acts(play: Play) -> None:
 
 
 def _show(stage: Stage, child: Child, said: Said) -> None:
-    """Put what a reader's screen says into its panel."""
-    colour = _COLOURS.get(said.event)
-    if colour is None or child.name not in READERS:
-        return
+    """Put what a program says into its panel."""
+    if child.name in READERS:
+        text = _reader_line(said)
+    elif child.name in PANELS:
+        text = _other_line(said)
+    else:
+        text = None
+    if text is not None:
+        stage.screen(child.name, text, _COLOURS.get(said.event, "cyan"))
+
+
+def _reader_line(said: Said) -> str | None:
+    """What a bar's screen shows."""
     fields = said.fields
     match said.event:
         case "green":
-            text = f"GREEN {fields['operation']} {money(fields['amount_minor'])}  {fields['ms']:.0f} ms"
+            return f"GREEN {fields['operation']} {money(fields['amount_minor'])}  {fields['ms']:.0f} ms"
         case "red":
-            text = f"RED {fields['reason']}: {fields['staff']}"
+            return f"RED {fields['reason']}: {fields['staff']}"
         case "conflict":
-            places = " and ".join(
-                f"{tap['reader']} #{tap['seq']} {money(tap['amount_minor'])}" for tap in fields["taps"]
-            )
-            text = f"DOUBLE SPEND {fields['card'][:8]}: {places}"
+            places = ", ".join(f"{tap['reader']} #{tap['seq']} {money(tap['amount_minor'])}" for tap in fields["taps"])
+            return f"DOUBLE SPEND {fields['card'][:8]}: {places}"
+        case "amber" if fields["notice"] != "armed":
+            return f"... {fields['notice'].replace('_', ' ')}"
         case _:
-            text = f"... {fields['notice']}"
-    stage.screen(child.name, text, colour)
+            return None
+
+
+def _other_line(said: Said) -> str | None:
+    """What couriers, gateways and the service say of their work."""
+    fields = said.fields
+    match said.event:
+        case "carrying" | "walked":
+            return f"in zone {fields['zone']}, carrying {fields['entries']} entries"
+        case "in_step":
+            return f"in step with {fields['peer']} after {fields['ms']:.0f} ms"
+        case "forwarded":
+            return f"forwarded {fields['sent']}, {fields['stored']} of them new"
+        case "resent":
+            return f"resent {fields['resent']}, changed {fields['changed']}"
+        case "batch":
+            return f"{fields['stored']} new entries, {fields['known']} known"
+        case _:
+            return None
 
 
 async def _read_back(play: Play) -> Outcome:

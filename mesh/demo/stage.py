@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from textwrap import wrap
 from typing import Final, Protocol
 
 import click
@@ -18,8 +19,9 @@ from rich.text import Text
 PAUSE_S: Final = 1.2
 """Between acts on a terminal, so that a person can read; nowhere else."""
 _NARRATION_LINES: Final = 14
-_PANEL_LINES: Final = 4
+_PANEL_LINES: Final = 5
 _PANEL_COLUMNS: Final = 36
+_PANEL_TEXTS: Final = 4
 
 
 class Stage(Protocol):
@@ -91,7 +93,7 @@ class Panels:
         self._refresh()
 
     def screen(self, device: str, text: str, colour: str) -> None:
-        self._screens.setdefault(device, deque(maxlen=_PANEL_LINES)).append((text, colour))
+        self._screens.setdefault(device, deque(maxlen=_PANEL_TEXTS)).append((text, colour))
         self._refresh()
 
     def showing(self) -> Iterator[None]:
@@ -110,10 +112,13 @@ class Panels:
 
     def _panel(self, device: str) -> Panel:
         shown = self._screens.get(device, deque())
-        texts = [Text(text, style=colour, no_wrap=True, overflow="ellipsis") for text, colour in shown]
-        texts += [Text("")] * (_PANEL_LINES - len(texts))
+        lines = [
+            Text(line, style=colour)
+            for text, colour in shown
+            for line in wrap(text, _PANEL_COLUMNS - 4, subsequent_indent="  ")
+        ][-_PANEL_LINES:]
         border = shown[-1][1] if shown else "dim"
-        return Panel(Group(*texts), title=device, border_style=border)
+        return Panel(Group(*lines), title=device, border_style=border, height=_PANEL_LINES + 2)
 
 
 @contextmanager
