@@ -263,6 +263,7 @@ def test_reader_beside_the_writer_sees_what_was_committed_and_cannot_write(tmp_p
 def foreign_file(path: Path) -> None:
     database = sqlite3.connect(path)
     database.execute("CREATE TABLE photos (name TEXT)")
+    database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     database.commit()
     database.close()
 
