@@ -15,8 +15,8 @@ from gateway.upstreams.settlement import SettlementClient, UpstreamAddress
 from mesh.core.frontier import Segment
 from mesh.core.kinds import Kind, Lane
 from mesh.errors import StorageError
+from mesh.ports import Piece, StoredRuns
 from mesh.shell.device import Device
-from mesh.shell.store import Piece, RunStore
 
 
 class DeviceLogs:
@@ -38,8 +38,8 @@ class DeviceLogs:
         path = log.path(log.branches[target.branch], first_seq, target.head.seq)
         segment = Segment(path[0].branch, first_seq, path[0].last_seq)
 
-        def work(store: RunStore) -> Piece | None:
-            return store.read_piece(target.log_id, segment)
+        def work(store: StoredRuns) -> Piece | None:
+            return store.read_run(target.log_id, segment)
 
         piece = await self._device.read_store(target.log_id, work)
         if piece is None:

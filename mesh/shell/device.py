@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import trio
 
@@ -48,6 +48,7 @@ from mesh.core.kinds import Kind, Lane, Role
 from mesh.core.node import Node
 from mesh.errors import PeerError
 from mesh.limits import CASE_TAPS_MAX
+from mesh.ports import Links, Store
 from mesh.shell.keys import Identity, load_identity
 from mesh.shell.loading import load
 from mesh.shell.lock import exclusive
@@ -64,16 +65,6 @@ OWN_FILE: Final = "own.db"
 REPLICA_FILE: Final = "replica.db"
 TICK_S: Final = 0.25
 _Result = TypeVar("_Result")
-
-
-class LinkPort(Protocol):
-    """What carries a node's bytes: implemented by the network, absent in a device that is alone."""
-
-    def send(self, link: int, data: bytes) -> None: ...
-
-    def serve(self, effect: Serve) -> None: ...
-
-    def close(self, link: int, reason: str, *, blame_peer: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +136,7 @@ class Device:
         self.node = Node(identity.certificate, identity.root, zone)
         self.replica = replica
         self.verifier = Verifier(replica, self._log_key, lambda log_id, seq: self.post(SignatureFailed(log_id, seq)))
-        self.links: LinkPort | None = None
+        self.links: Links | None = None
         self.own_logs: set[bytes] = set()
         self._met: dict[int, tuple[DeviceCertificate, float]] = {}
         """The peers that accepted us and were accepted, by link, and since when."""
@@ -419,7 +410,7 @@ class Device:
             self.post(Tick())
 
 
-def _put_on_link(links: LinkPort, effect: Send | Serve | Close) -> None:
+def _put_on_link(links: Links, effect: Send | Serve | Close) -> None:
     match effect:
         case Send(link, data):
             links.send(link, data)
@@ -429,7 +420,7 @@ def _put_on_link(links: LinkPort, effect: Send | Serve | Close) -> None:
             links.close(link, reason, blame_peer=blame_peer)
 
 
-def _write_run(store: RunStore, accepted: Accepted) -> None:
+def _write_run(store: Store, accepted: Accepted) -> None:
     run = accepted.run
     if run.first_seq == 0:
         store.add_log(run.log_id, accepted.genesis.entry)

@@ -19,8 +19,8 @@ from mesh.core.events import Located, Received, Serve
 from mesh.core.frontier import Position, Segment
 from mesh.core.messages import Plan, RunMessage, encode_message
 from mesh.limits import OUTBOX_BYTES_MAX, WANTS_IN_FLIGHT_PER_LINK_MAX
+from mesh.ports import Piece, StoredRuns
 from mesh.shell.device import Device
-from mesh.shell.store import Piece, RunStore
 
 READ_BYTES: Final = 256 * 1024
 GATHER_BYTES: Final = 64 * 1024
@@ -165,7 +165,7 @@ def _broken(error: trio.BrokenResourceError | trio.ClosedResourceError) -> str:
     return f"the connection broke ({cause or error})"
 
 
-def _locate(store: RunStore, job: _Job) -> tuple[Position | None, int]:
+def _locate(store: StoredRuns, job: _Job) -> tuple[Position | None, int]:
     effect = job.effect
     located = store.locate(effect.log_id, effect.segments, effect.locator)
     if located is not None:
@@ -178,11 +178,11 @@ def _after(segments: list[Segment], seq: int) -> list[Segment]:
     return [segment for segment in cut if segment.first_seq <= segment.last_seq]
 
 
-def _take_pieces(store: RunStore, log_id: bytes, segments: list[Segment]) -> list[Piece]:
+def _take_pieces(store: StoredRuns, log_id: bytes, segments: list[Segment]) -> list[Piece]:
     """Read up to PIECES_PER_READ pieces and cut them off the front of `segments`."""
     pieces: list[Piece] = []
     while segments and len(pieces) < PIECES_PER_READ:
-        piece = store.read_piece(log_id, segments[0])
+        piece = store.read_run(log_id, segments[0])
         if piece is None:
             del segments[0]
             continue

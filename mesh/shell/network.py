@@ -73,7 +73,7 @@ class Network:
     _no_links: trio.Event = field(default_factory=trio.Event)
     _dialling: dict[str, trio.CancelScope] = field(default_factory=dict)
 
-    # -- LinkPort --------------------------------------------------------------------------------------------------
+    # -- Links -----------------------------------------------------------------------------------------------------
 
     def send(self, link: int, data: bytes) -> None:
         if link in self.links:

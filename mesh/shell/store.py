@@ -28,6 +28,7 @@ from mesh.core.entry import entry_id
 from mesh.core.frontier import Branch, Position, Segment
 from mesh.errors import LocalError, StorageError
 from mesh.limits import RUN_BYTES_MAX, RUN_ENTRIES_MAX
+from mesh.ports import Piece
 
 APPLICATION_ID: Final = 0x7461706D  # "tapm"
 SCHEMA_VERSION: Final = 1
@@ -86,15 +87,6 @@ class StoredRun:
     blob: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Consecutive entries as they are stored and sent."""
-
-    count: int
-    blob: bytes
-    next_seq: int
-
-
 @contextmanager
 def _opening(path: Path) -> Iterator[None]:
     """Say whether a file is damaged, or whole on a disk that cannot be used now: an operator does different things."""
@@ -110,7 +102,7 @@ def _opening(path: Path) -> Iterator[None]:
 
 
 class RunStore:
-    """One file. Not for two threads at once; every method may block on the disk."""
+    """One file; implements `mesh.ports.Store`. Not for two threads at once; every method may block on the disk."""
 
     def __init__(self, path: Path, durability: Durability, *, vfs: str | None = None, read_only: bool = False) -> None:
         self.path = path
@@ -296,7 +288,7 @@ class RunStore:
         row = self._db.execute(sql, (log, branch)).fetchone()
         return None if row is None else entry_id(split_run(row[0], row[1])[0])
 
-    def read_piece(self, log_id: bytes, segment: Segment) -> Piece | None:
+    def read_run(self, log_id: bytes, segment: Segment) -> Piece | None:
         """As many whole runs from `segment.first_seq` on as fit one frame; None where nothing is left.
 
         A piece ends where a stored run ends (its last signature was verified), or at the segment's end.
@@ -325,7 +317,7 @@ class RunStore:
         """The raw entries of one segment."""
         entries: list[bytes] = []
         while segment.first_seq <= segment.last_seq:
-            piece = self.read_piece(log_id, segment)
+            piece = self.read_run(log_id, segment)
             if piece is None:
                 raise StoreDamaged(
                     f"{self.path}: log {log_id.hex()} lacks seq {segment.first_seq}, which it should hold"
@@ -342,7 +334,7 @@ class RunStore:
         for position in locator:
             for segment in segments:
                 if segment.first_seq <= position.seq <= segment.last_seq:
-                    piece = self.read_piece(log_id, Segment(segment.branch, position.seq, position.seq))
+                    piece = self.read_run(log_id, Segment(segment.branch, position.seq, position.seq))
                     if piece is not None and entry_id(split_run(piece.count, piece.blob)[0]) == position.id:
                         return position
         return None

@@ -31,6 +31,6 @@ def test_island_that_was_joined_meanwhile_is_simply_not_there(tmp_path: Path) ->
     with store.transaction():
         store.relabel(log.log_id, ISLAND, 0)
     assert store.locate(log.log_id, asked_for, locator) is None
-    assert store.read_piece(log.log_id, asked_for[0]) is None
+    assert store.read_run(log.log_id, asked_for[0]) is None
     assert store.locate(log.log_id, [Segment(0, 0, 5)], locator) == locator[0]
     store.close()

@@ -56,7 +56,7 @@ def keep(store: RunStore, log: LogWriter, first: int, last: int, branch: int = 0
 def pieces(store: RunStore, log: LogWriter, segment: Segment) -> list[bytes]:
     """Everything of a segment as it would be sent, piece by piece."""
     entries: list[bytes] = []
-    while (piece := store.read_piece(log.log_id, segment)) is not None:
+    while (piece := store.read_run(log.log_id, segment)) is not None:
         assert 1 <= piece.count <= RUN_ENTRIES_MAX
         assert piece.next_seq == segment.first_seq + piece.count
         entries += split_run(piece.count, piece.blob)
@@ -97,7 +97,7 @@ def test_however_runs_arrived_they_are_served_the_same(
 def test_no_piece_is_larger_than_a_run_may_be(store: RunStore) -> None:
     log = written(40, body=bytes(20_000))
     keep(store, log, 0, log.head_seq)
-    piece = store.read_piece(log.log_id, Segment(0, 0, log.head_seq))
+    piece = store.read_run(log.log_id, Segment(0, 0, log.head_seq))
     assert piece is not None
     assert 5 <= piece.count < 40
     assert len(piece.blob) <= RUN_BYTES_MAX
@@ -107,22 +107,22 @@ def test_no_piece_is_larger_than_a_run_may_be(store: RunStore) -> None:
 def test_many_small_runs_are_served_as_few(store: RunStore) -> None:
     log = written(RUN_ENTRIES_MAX + 100, body=b"")
     keep(store, log, 0, log.head_seq, length=1)
-    piece = store.read_piece(log.log_id, Segment(0, 0, log.head_seq))
+    piece = store.read_run(log.log_id, Segment(0, 0, log.head_seq))
     assert piece is not None
     assert piece.count == RUN_ENTRIES_MAX
 
 
 def test_what_is_not_held_is_no_piece_and_a_hole_is_damage(store: RunStore) -> None:
     keep(store, LOG, 0, 9)
-    assert store.read_piece(LOG.log_id, Segment(0, 10, 12)) is None
-    assert store.read_piece(LOG.log_id, Segment(7, 0, 3)) is None
+    assert store.read_run(LOG.log_id, Segment(0, 10, 12)) is None
+    assert store.read_run(LOG.log_id, Segment(7, 0, 3)) is None
     with pytest.raises(StoreDamaged, match="lacks seq 10"):
         store.read_entries(LOG.log_id, Segment(0, 8, 12))
 
 
 def test_log_that_is_not_there_is_the_callers_mistake(store: RunStore) -> None:
     with pytest.raises(LocalError):
-        store.read_piece(bytes(16), Segment(0, 0, 0))
+        store.read_run(bytes(16), Segment(0, 0, 0))
 
 
 def test_first_known_place_of_a_locator_is_found_and_strangers_are_passed_over(store: RunStore) -> None:
@@ -352,7 +352,7 @@ def test_run_and_intent_become_durable_together_or_not_at_all(tmp_path: Path) ->
     store.close()
     again = RunStore(path, Durability.POWER_CUT)
     assert again.intents() == [(b"tap", b"body")]
-    assert again.read_piece(LOG.log_id, Segment(0, 5, 5)) is None
+    assert again.read_run(LOG.log_id, Segment(0, 5, 5)) is None
     again.close()
 
 
