@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -80,47 +80,54 @@ def open_database(path: Path, venue_id: bytes, *, vfs: str | None = None, new_ep
     everything again. Raises :class:`LedgerDamaged`, :class:`WrongVenue` or :class:`StorageError`.
     """
     flags = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    try:
-        db = _connect(path, flags, vfs)
-        _prepare(db, path)
-        if _is_empty(db):
-            with transaction(db):
-                db.execute(_SCHEMA)
-                db.execute("INSERT INTO store VALUES (?, ?)", (secrets.token_bytes(STORE_EPOCH_BYTES), venue_id))
-                db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        _require_ours(db, path, venue_id)
+    with _opened(path, flags, vfs) as db:
+        if not _is_empty(db):
+            # Before the journal mode is set: that writes to the file.
+            _require_ours(db, path, venue_id)
+        _prepare(db, path, venue_id)
         if new_epoch:
             with transaction(db):
                 db.execute("UPDATE store SET epoch = ?", (secrets.token_bytes(STORE_EPOCH_BYTES),))
-    except apsw.Error as error:
-        raise _cannot_open(path, error) from error
-    return db
+        return db
 
 
 def open_read_only(path: Path, venue_id: bytes) -> apsw.Connection:
     """Open a ledger to look at it, also while the service runs."""
     if not path.exists():
         raise LocalError(f"there is no ledger at {path}: no settlement service has run there")
-    try:
-        db = _connect(path, apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READONLY, None)
+    with _opened(path, apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READONLY, None) as db:
         _require_ours(db, path, venue_id)
-    except apsw.Error as error:
-        raise _cannot_open(path, error) from error
-    return db
+        return db
 
 
 @contextmanager
 def transaction(db: apsw.Connection) -> Iterator[None]:
-    """Everything inside is durable together when this returns, or :class:`StorageError`: end the process."""
+    """Everything inside is durable together when this returns, or :class:`StorageError`: end the process.
+
+    After one that failed the connection is closed: whoever still posts while the process ends is refused.
+    """
     try:
         db.execute("BEGIN IMMEDIATE")
         yield
         db.execute("COMMIT")
     except apsw.Error as error:
+        with suppress(apsw.Error):
+            db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            db.close()
         raise StorageError(
             f"the ledger could not be written ({error}). Nothing was acknowledged, and the gateways still hold every "
             f"sale: check disk and space, then start the service again"
+        ) from error
+
+
+def close(db: apsw.Connection) -> None:
+    """Let go of the file."""
+    try:
+        db.close()
+    except apsw.Error as error:
+        raise StorageError(
+            f"the ledger could not be closed ({error}). What was acknowledged is on the disk, and is checked when the "
+            f"service starts again"
         ) from error
 
 
@@ -132,23 +139,54 @@ def select(db: apsw.Connection, query: str, values: tuple[apsw.SQLiteValue, ...]
         raise StorageError(f"the ledger could not be read ({error}): check the disk, then start again") from error
 
 
-def _connect(path: Path, flags: int, vfs: str | None) -> apsw.Connection:
-    db = apsw.Connection(f"file:{quote(str(path))}?psow=0", flags=flags, vfs=vfs)
-    db.set_busy_timeout(BUSY_MS)
-    return db
+@contextmanager
+def _opened(path: Path, flags: int, vfs: str | None) -> Iterator[apsw.Connection]:
+    """A connection that is closed again, without a trace in the file, if anything in the block goes wrong."""
+    with _blamed(path):
+        db = apsw.Connection(f"file:{quote(str(path))}?psow=0", flags=flags, vfs=vfs)
+        try:
+            db.set_busy_timeout(BUSY_MS)
+            # Closing writes the log into the file: not before it is known to be ours, or it is not left as it was.
+            db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            yield db
+            db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        except BaseException:
+            with suppress(apsw.Error):
+                db.close()
+            raise
 
 
-def _cannot_open(path: Path, error: apsw.Error) -> LedgerDamaged:
-    return LedgerDamaged(f"{path} cannot be opened as a ledger ({error}); it was left as it is")
+@contextmanager
+def _blamed(path: Path) -> Iterator[None]:
+    """Say whether a ledger is damaged, or whole on a disk that cannot be used now: one needs a backup, one does not."""
+    try:
+        yield
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise LedgerDamaged(f"{path} cannot be opened as a ledger ({error}); it was left as it is") from error
+    except apsw.Error as error:
+        raise StorageError(
+            f"{path} cannot be opened ({error}). That is no sign of damage: every receipt that was given still holds. "
+            f"Check the disk, its free space and who may write there, then start the service again"
+        ) from error
 
 
-def _prepare(db: apsw.Connection, path: Path) -> None:
+def _prepare(db: apsw.Connection, path: Path, venue_id: bytes) -> None:
+    is_new = _is_empty(db)
     mode = db.execute("PRAGMA journal_mode=wal").fetchall()
     if mode != [("wal",)]:
         raise StorageError(f"{path}: this file system does not allow a write-ahead log ({mode[0][0]})")
     db.execute("PRAGMA synchronous=FULL")
     db.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES_MAX}")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    with transaction(db):
+        if is_new:
+            db.execute(_SCHEMA)
+            db.execute("INSERT INTO store VALUES (?, ?)", (secrets.token_bytes(STORE_EPOCH_BYTES), venue_id))
+            db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        # Also where it is there already. The truncation is not synced: after a power cut the old log would be back,
+        # without what its failed sync had lost, and a batch that was answered as known would be gone. A commit that
+        # writes makes the truncation durable before anything is answered.
+        db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
 def _is_empty(db: apsw.Connection) -> bool:

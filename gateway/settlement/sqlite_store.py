@@ -8,7 +8,7 @@ from typing import Final
 
 import apsw
 
-from gateway.settlement.database import open_database, open_read_only, select, transaction
+from gateway.settlement.database import close, open_database, open_read_only, select, transaction
 from gateway.settlement.intake import Intake
 from gateway.settlement.ledger import Account, Lines, book_card
 from gateway.settlement.logs import Head, HeldLog, HeldLogs
@@ -48,7 +48,8 @@ class SqliteLedger:
             ((self._epoch,),) = select(self._db, "SELECT epoch FROM store")
             self._logs = HeldLogs(self._db, root)
             self._intake = Intake(self._db, root, self._logs)
-        except apsw.Error as error:
+        except (apsw.Error, StorageError) as error:
+            close(self._db)
             raise StorageError(f"{path} cannot be read ({error}); it was left as it is") from error
         self._unverified = {
             (log.log_id, head.branch): None
@@ -62,7 +63,7 @@ class SqliteLedger:
         return self._epoch
 
     def close(self) -> None:
-        self._db.close()
+        close(self._db)
 
     # -- Writing ---------------------------------------------------------------------------------------------------
 

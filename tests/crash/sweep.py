@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -106,12 +106,24 @@ def die_and_recover(lives: Lives, fate: Fate, seed: int, cuts: Sequence[int], li
     return len(cuts) + 2
 
 
-def power_cuts(make: Callable[[], Lives], fates: Iterable[Fate], *, liar: Liar = HONEST, every: int = 1) -> Tally:
-    """The power goes once, before each operation of a life in turn, and before none."""
+def keeps_its_promises(tally: Tally) -> bool:
+    """Nothing was broken, and there was something to break."""
+    assert not tally.broken, f"{tally.first} (and {tally.broken.total() - 1} more of {tally.cuts}): {tally.broken}"
+    return tally.cuts > 0
+
+
+def power_cuts(
+    make: Callable[[], Lives],
+    fates: Sequence[Fate],
+    *,
+    liar: Liar = HONEST,
+    every: int = 1,
+    rotate: bool = False,
+) -> Tally:
+    """The power goes once, before each operation of a life and before none: with every fate, or with one after another."""
     tally = Tally()
-    count = measure(make())
-    for fate in fates:
-        for cut in range(1, count + 2, every):
+    for number, cut in enumerate(range(1, measure(make()) + 2, every)):
+        for fate in [fates[number % len(fates)]] if rotate else fates:
             tally.attempt(f"{fate} {[cut]}", 1, partial(die_and_recover, make(), fate, cut, [cut], liar))
     return tally
 
