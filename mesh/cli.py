@@ -11,7 +11,9 @@ from typing import Any, Final
 
 import click
 
+from mesh.cli_examples import with_examples
 from mesh.cli_output import errors_shown
+from mesh.cli_settings import with_settings
 from mesh.errors import LocalError
 
 COMMANDS_GROUP: Final = "tapmesh.commands"
@@ -44,7 +46,7 @@ class LazyGroup(click.Group):
             return _unavailable(cmd_name, f"{type(error).__name__}: {error}")
         if not isinstance(command, click.Command):
             return _unavailable(cmd_name, f"{point.value} is not a command")
-        return command
+        return with_examples(cmd_name, with_settings(command))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand; errors of ours become a paragraph and an exit code."""
@@ -87,4 +89,12 @@ def main() -> None:
       tapmesh venue init ./event --name "Riverside 2031" --currency EUR --zone north --per-tap-cap 50
       tapmesh venue enrol "Bar A" --role reader --venue ./event --device ./bar-a
       tapmesh venue enrol "Bar B" --role reader --venue ./event --device ./bar-b
+      tapmesh reader run --dir ./bar-a --device usb
+
+    \b
+    Forty readers, each by a code of its own (docs/OPERATING.md has the whole night):
+      tapmesh venue enrol --from readers.csv --page codes.html --venue ./event
+      tapmesh venue welcome --venue ./event
+      tapmesh join CODE                      on each device
+      tapmesh doctor --dir DIR               READY, or what to do
     """

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mesh.cli_output import errors_shown, say
+from mesh.cli_settings import settings_command
 from mesh.core.certificate import DeviceCertificate
 from mesh.core.enrolment import parse_starter
 from mesh.limits import ENROLMENT_BYTES_MAX
@@ -22,7 +23,10 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.group()
 def device() -> None:
-    """Make this device a member of a venue: request, accept, load."""
+    """Make this device a member of a venue by files: request, accept, load. With a code: 'tapmesh join'."""
+
+
+device.add_command(settings_command)
 
 
 @device.command()

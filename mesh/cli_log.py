@@ -9,8 +9,12 @@ from pathlib import Path
 import click
 
 from mesh.cli_output import errors_shown, say
+from mesh.cli_verify import finding_fields, finding_line, progress, raise_verdict, verdict_fields
+from mesh.core.certificate import parse_venue_root
 from mesh.errors import StorageError
+from mesh.shell.keys import read_certificate
 from mesh.shell.looking import Look, SeenEntry, SeenLog, find_log, look_into
+from mesh.shell.verify import verify_store
 from mesh.views.entry_fields import Shown, entry_fields, kind_name
 
 _DIRECTORY = click.option(
@@ -72,6 +76,41 @@ def show(log_id: str, directory: Path, first_seq: int, last_seq: int | None, as_
             else:
                 say(_entry_lines(look, seen))
         _end(look)
+
+
+@log.command()
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--root",
+    "root_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The venue's root certificate ('tapmesh venue root'); trust no copy out of the store that is verified.",
+)
+@click.option("--all", "show_all", is_flag=True, help="Name everything that is wrong, not only what comes first.")
+@_JSON
+def verify(path: Path, root_file: Path, show_all: bool, as_json: bool) -> None:
+    """Verify every entry, signature, role and link of the store in PATH, a device's directory or one of its files.
+
+    Works on a copy, on a device that runs, and on a damaged file as far as it can be read. Changes nothing.
+    Exit code 0: all of it holds. 3: the files are whole, but a device signed what it must not. 4: a file is damaged.
+
+    \b
+      tapmesh log verify ./bar-a --root venue.pem
+      tapmesh log verify /media/stick/replica.db --root venue.pem --all
+    """
+    with errors_shown():
+        root = parse_venue_root(read_certificate(root_file, "the venue's root certificate"))
+        with progress("verifying", shown=not as_json) as tell:
+            verdict = verify_store(path, root, tell)
+        shown = verdict.findings if show_all or as_json else verdict.findings[:1]
+        for finding in shown:
+            say(json.dumps(finding_fields(finding)) if as_json else finding_line(finding))
+        if as_json:
+            say(json.dumps(verdict_fields(verdict)))
+        raise_verdict(verdict)
+    if not as_json:
+        say(f"{verdict.entries} entries of {verdict.logs} logs verified: every signature, role and link holds")
 
 
 def _end(look: Look) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import trio
 
 from mesh.cli_device import DIRECTORY, FILE, describe
+from mesh.cli_join import codes, enrol_from, root, welcome
 from mesh.cli_output import errors_shown, say
 from mesh.core.currency import currency_of
 from mesh.core.enrolment import make_starter
@@ -28,7 +30,6 @@ _ROLES = click.option(
     "--role",
     "roles",
     multiple=True,
-    required=True,
     type=click.Choice([role.value for role in Role]),
     help="What the device may do; can be given several times.",
 )
@@ -41,6 +42,11 @@ class UnclearEnrolment(LocalError):
 @click.group()
 def venue() -> None:
     """Make an event, enrol its devices, edit what all of them read."""
+
+
+venue.add_command(welcome)
+venue.add_command(codes)
+venue.add_command(root)
 
 
 @venue.command()
@@ -66,26 +72,61 @@ def init(directory: Path, name: str, currency: str, zones: tuple[str, ...], cap:
 
 
 @venue.command("enrol")
-@click.argument("name")
+@click.argument("name", required=False)
 @_ROLES
 @_VENUE
 @click.option("--request", type=FILE, help="The request that the device made ('tapmesh device request').")
 @click.option("--out", type=FILE, help="New file for the answer, which the device accepts.")
 @click.option("--device", "directory", type=DIRECTORY, help="All three steps at once, for a device on this machine.")
+@click.option("--from", "source", type=FILE, help="CSV with the columns name, roles and zone: a join code for each.")
+@click.option("--page", type=FILE, help="With --from: new HTML file with a QR code for each, to print.")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="With --from: how long the codes are good.")
+@click.option("--new-codes", is_flag=True, help="With --from: replace codes that were not used yet.")
 def enrol_command(
-    name: str, roles: tuple[str, ...], venue: Path, request: Path | None, out: Path | None, directory: Path | None
+    name: str | None,
+    roles: tuple[str, ...],
+    venue: Path,
+    request: Path | None,
+    out: Path | None,
+    directory: Path | None,
+    **listed: Any,
 ) -> None:
-    """Enrol the device NAME: sign the request it made with its own keys.
+    """Enrol the device NAME, or a whole list of devices.
 
-    Either --request and --out (private keys never move), or --device on one machine.
+    One device: either --request and --out (private keys never move), or --device on one machine. A list: --from prints
+    a join code for each device, which then joins with 'tapmesh join CODE' while 'tapmesh venue welcome' runs.
+
+    \b
+      tapmesh venue enrol --from readers.csv --page codes.html --venue ./event
+      tapmesh venue enrol "Bar A" --role reader --venue ./event --request a.cbor --out a.answer
     """
     granted = frozenset(map(Role, roles))
+    one = (request, out, directory)
     with errors_shown():
-        if directory is not None and request is None and out is None:
+        match name, listed["source"]:
+            case None, Path() as source if not granted and one == (None, None, None):
+                enrol_from(venue, source, listed["page"], listed["hours"], anew=listed["new_codes"])
+            case str(), None if granted and (listed["page"], listed["hours"], listed["new_codes"]) == (
+                None,
+                None,
+                False,
+            ):
+                _enrol_one(name, granted, venue, one)
+            case _:
+                raise UnclearEnrolment(
+                    "give either NAME and --role, for one device, or --from with a list; nothing was signed"
+                )
+
+
+def _enrol_one(
+    name: str, granted: frozenset[Role], venue: Path, given: tuple[Path | None, Path | None, Path | None]
+) -> None:
+    match given:
+        case None, None, Path() as directory:
             _enrol_here(name, granted, venue, directory)
-        elif directory is None and request is not None and out is not None:
+        case Path() as request, Path() as out, None:
             _enrol_by_file(name, granted, venue, request, out)
-        else:
+        case _:
             raise UnclearEnrolment("give either --request and --out, or --device; nothing was signed")
 
 

@@ -128,3 +128,30 @@ PEER_ADDRESSES_MAX: Final = 8
 # --- Programs -----------------------------------------------------------------------------------------------------
 COMMAND_BYTES_MAX: Final = 4096
 """One line typed at a running program."""
+
+# --- Joining by code ----------------------------------------------------------------------------------------------
+JOIN_PLACES_MAX: Final = 1024
+"""Devices on one sheet of join codes, and in one readers.csv."""
+JOIN_SHEETS_MAX: Final = 4096
+JOIN_SHEET_BYTES_MAX: Final = 4 * 1024 * 1024
+JOIN_CSV_BYTES_MAX: Final = 4 * 1024 * 1024
+JOIN_ASK_BYTES_MAX: Final = 32
+"""The first message of a device: until its secret was found good, it may make the office hold no more than this."""
+JOIN_WORD_BYTES_MAX: Final = 4096
+"""What the office says but for its answer: who the device will be, or why not."""
+JOIN_CONNECTIONS_MAX: Final = 32
+JOIN_CONNECTIONS_PER_ADDRESS_MAX: Final = 4
+JOIN_WRONG_CODES_PER_ADDRESS_MAX: Final = 10
+"""An address that gave this many wrong codes is not listened to again; a typing error never gets this far."""
+JOIN_WRONG_CODES_MAX: Final = 100_000
+"""After this many the office closes: with 300 codes out, the chance that one was guessed is 1 in 2,400 million."""
+JOIN_WRONG_CODE_PAUSE_S: Final = 1.0
+JOIN_ANSWERS_PER_DEVICE_MAX: Final = 20
+"""How often one run of the office repeats a lost answer to the device that it is for."""
+JOIN_STEP_S_MAX: Final = 30.0
+JOIN_OFFICES_MAX: Final = 16
+"""Offices that are tried, of those that announce themselves."""
+
+# --- Settings -----------------------------------------------------------------------------------------------------
+SETTINGS_BYTES_MAX: Final = 64 * 1024
+"""A device's settings file."""

@@ -75,7 +75,9 @@ class Options:
         return Settings(listen, self.peers, self.mdns, interfaces, zone_bound)
 
 
-class _EndpointType(click.ParamType[Endpoint]):
+class EndpointType(click.ParamType[Endpoint]):
+    """HOST:PORT on a command line."""
+
     name = "HOST:PORT"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Endpoint:
@@ -89,7 +91,7 @@ class _EndpointType(click.ParamType[Endpoint]):
 
 def device_options(command: Callable[..., object]) -> Callable[..., object]:
     """Give a click command the options of a long-running program; it receives them as `options: Options`."""
-    endpoint = _EndpointType()
+    endpoint = EndpointType()
     directory = click.Path(path_type=Path, file_okay=False)
     decorators = (
         click.option("--dir", "directory", type=directory, required=True, help="The device's directory."),
