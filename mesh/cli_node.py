@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mesh.cli_output import errors_shown
+from mesh.shell.notice_lines import device_name
 from mesh.shell.program import Options, Program, device_options, run_program
 
 
@@ -38,9 +39,11 @@ def tell_status(program: Program) -> None:
     names = sorted(peer.name for peer in device.node.links.values())
     logs = len(device.node.frontier.logs)
     linked = ", ".join(names) or "nobody"
+    revoked = sorted(device_name(device, serial) for serial in device.trust.revocations.serials())
+    out = f"; revoked: {', '.join(revoked)}" if revoked else ""
     program.emit(
         "status",
-        f"{device.certificate.name}: {device.entries_held} entries in {logs} logs, linked to {linked}",
+        f"{device.certificate.name}: {device.entries_held} entries in {logs} logs, linked to {linked}{out}",
         zone=device.node.zone,
         entries=device.entries_held,
         logs=logs,
@@ -48,4 +51,5 @@ def tell_status(program: Program) -> None:
         digest=device.node.frontier.digest().hex(),
         unverified=device.verifier.pending,
         conflicts=len(device.cards.all_conflicts()),
+        revoked=revoked,
     )

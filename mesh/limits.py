@@ -155,3 +155,11 @@ JOIN_OFFICES_MAX: Final = 16
 # --- Settings -----------------------------------------------------------------------------------------------------
 SETTINGS_BYTES_MAX: Final = 64 * 1024
 """A device's settings file."""
+
+# --- Trust that changes -------------------------------------------------------------------------------------------
+REVOCATION_CUT_LOGS_MAX: Final = 512
+"""Logs that one revocation says something about; 57 bytes each, so that the largest still fits one entry."""
+REVOCATION_NUMBER_MAX: Final = 2**32 - 1
+BUNDLE_GENERATION_MAX: Final = 2**32 - 1
+BUNDLE_BOXES_PER_ENTRY_MAX: Final = 256
+"""Devices whose box of a bundle key is in one entry; a larger venue takes several."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import trio
@@ -49,8 +50,19 @@ class VenueViews:
     def keys_by_id(self, key_id: bytes) -> Sequence[bytes]:
         return self._device.devices.sealing_keys(key_id)
 
-    def standing(self, card: bytes, record_hash: bytes, parent: bytes, tap_id: bytes) -> CardStanding:
-        return self._device.cards.standing(card, record_hash, parent, tap_id)
+    def standing(
+        self, card: bytes, record_hash: bytes, parent: bytes, tap_id: bytes, writer: bytes | None
+    ) -> CardStanding:
+        standing = self._device.cards.standing(card, record_hash, parent, tap_id)
+        revoked = [] if writer is None else self._revoked(writer)
+        if not revoked or self._device.cards.writes(card, record_hash):
+            return standing
+        return replace(standing, unvouched=revoked[0])
+
+    def _revoked(self, writer: bytes) -> list[str]:
+        """Names of the revoked devices among those that a record's writer may be."""
+        known = self._device.devices.sealing(writer)
+        return [device.name for device in known if device.serial in self._device.trust.revocations]
 
     def name_of(self, log_id: bytes) -> str:
         return author_name(self._device, log_id)
@@ -73,7 +85,9 @@ class EnrolledIdentity:
 
     @property
     def roles(self) -> frozenset[Role]:
-        return self._device.certificate.roles
+        """None once this device heard that it was revoked: nothing that it writes from then on would count."""
+        certificate = self._device.certificate
+        return frozenset() if certificate.serial in self._device.trust.revocations else certificate.roles
 
     @property
     def signer(self) -> StatementSigner:

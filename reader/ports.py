@@ -67,10 +67,13 @@ class Venue(Protocol):
         """The 32-byte log keys, with this 4-byte id, of devices enrolled as reader or till."""
         ...
 
-    def standing(self, card: bytes, record_hash: bytes, parent: bytes, tap_id: bytes) -> CardStanding:
+    def standing(
+        self, card: bytes, record_hash: bytes, parent: bytes, tap_id: bytes, writer: bytes | None
+    ) -> CardStanding:
         """What is known that speaks against this card showing this record, leaving out the tap `tap_id` itself.
 
-        `record_hash` is SHA-256 of the record, 32 zero bytes for a blank card; `parent` is the record's own field.
+        `record_hash` is SHA-256 of the record, 32 zero bytes for a blank card; `parent` and `writer` (the key id of
+        the device that wrote it) are the record's own fields, `writer` None for a blank card.
         """
         ...
 

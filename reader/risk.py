@@ -42,6 +42,7 @@ class Decline(Enum):
     NOT_THIS_DEVICES_ROLE = "not_this_devices_role"
     UNREADABLE = "unreadable"
     UNKNOWN_WRITER = "unknown_writer"
+    UNVOUCHED = "unvouched"
     SLOTS_DISAGREE = "slots_disagree"
     WRONG_EVENT = "wrong_event"
     OTHER_CHIP = "other_chip"
@@ -184,6 +185,14 @@ def _standing(presented: Presented, terms: VenueTerms, name_of: Callable[[bytes]
         return None
     if standing.status is CardStatus.HELD:
         return _held(standing, terms, name_of)
+    if standing.unvouched is not None:
+        return Refusal(
+            Decline.UNVOUCHED,
+            f"This wristband was last written by {standing.unvouched}, which is out of service, and whether that "
+            "counts is not known here. It accuses nobody: let this reader meet the others, or send the guest to the "
+            "till. " + NOT_CHARGED,
+            GO_TO_TILL,
+        )
     if standing.consumed_by is not None:
         where = tap_text(standing.consumed_by, terms.currency, name_of)
         return Refusal(

@@ -119,7 +119,7 @@ class Terminal:
         self._journal = journal
         self._venue = venue
         self._signer = identity.signer
-        self._device = Device(identity.roles, key_id(identity.signer.public_key))
+        self._identity = identity
         self._display = display
         self._machine, self._first_effects = start(journal.open_intents())
         self._stages = Stages()
@@ -229,7 +229,10 @@ class Terminal:
             return Presented(b"", view, None)
         card = card_id(terms.card_id_key, reading.identity.uid, reading.identity.serial)
         shown = _record_of_view(view)
-        standing = self._venue.standing(card, *shown, self._machine.tap_id) if shown else None
+        standing = None
+        if shown is not None:
+            record, parent, writer = shown
+            standing = self._venue.standing(card, record, parent, self._machine.tap_id, writer)
         self._stages.mark("verify")
         return Presented(card, view, standing)
 
@@ -239,7 +242,9 @@ class Terminal:
         await self._carry_out(self._step(event), chip)
 
     def _step(self, event: Event) -> tuple[Effect, ...]:
-        around = Around(now_us(), self._venue.terms(), self._device, self._venue.name_of)
+        # Asked each time: a device that was revoked while it runs has no roles left.
+        device = Device(self._identity.roles, key_id(self._identity.signer.public_key))
+        around = Around(now_us(), self._venue.terms(), device, self._venue.name_of)
         self._machine, effects = handle(self._machine, event, around)
         return effects
 
@@ -301,12 +306,12 @@ def now_us() -> int:
     return time.monotonic_ns() // 1000
 
 
-def _record_of_view(view: CardView) -> tuple[bytes, bytes] | None:
-    """(hash of the record shown, its parent field), or `None` where there is no record to ask about."""
+def _record_of_view(view: CardView) -> tuple[bytes, bytes, bytes | None] | None:
+    """(hash of the record shown, its parent, key id of its writer), or `None` where there is no record to ask about."""
     match view:
         case Shown(record=record):
-            return record_hash(record.encode()), record.parent
+            return record_hash(record.encode()), record.parent, record.reader
         case Blank():
-            return BLANK_HASH, NO_PARENT
+            return BLANK_HASH, NO_PARENT, None
         case _:
             return None

@@ -39,13 +39,13 @@ from mesh.core.events import (
     LinkDown,
     LinkUp,
     Located,
-    Met,
     Note,
     OwnAppended,
     PeerPlan,
     ReadBack,
     Received,
     Relabel,
+    Revoked,
     Send,
     Serve,
     SignatureFailed,
@@ -55,6 +55,7 @@ from mesh.core.frontier import Position, Segment
 from mesh.core.kinds import Kind, Lane
 from mesh.core.messages import Hello, Message, Plan, RunMessage, decode_message, encode_message
 from mesh.core.node import Node
+from mesh.core.revocation import Statement
 from mesh.limits import KEEPALIVE_S, RUN_ENTRIES_MAX
 from mesh.views.cards import CardsView
 from tests.factory import LogWriter, VenueDevice
@@ -204,6 +205,7 @@ class Mote:
         self.notes: list[str] = []
         self.plans: list[PeerPlan] = []
         self.proofs: list[AppendProof] = []
+        self.revoked: list[Statement] = []
         self._control: LogWriter | None = None
 
     def post(self, event: Event) -> None:
@@ -252,14 +254,23 @@ class Mote:
                 self.append(self._control, Kind.FORK_PROOF, body)
             case Contested(log_id, seq):
                 self._contest(log_id, seq)
+            case Revoked(statement):
+                self.revoked.append(statement)
+                self.surfaced += self.cards.revoke(statement)
+            case _:
+                self._take_note(effect)
+
+    def _take_note(self, effect: Effect) -> None:
+        """Effects that nothing has to be done about."""
+        match effect:
             case PeerPlan():
                 self.plans.append(effect)
             case Note(text):
                 self.notes.append(text)
-            case Met():
-                pass
             case InStep(link):
                 self.in_step.append(link)
+            case _:
+                pass
 
     def answer(self) -> None:
         """The store gets round to the oldest question: it says what it holds by now."""

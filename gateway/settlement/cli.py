@@ -112,6 +112,9 @@ def show(directory: Path, as_json: bool) -> None:
                 say(f"conflict: card {conflict.card.hex()}, {places}; at risk {conflict.at_risk_minor}")
             for log in store.contested_logs(100):
                 say(f"contested: {log.author}, log {log.log_id.hex()} from seq {log.from_seq}, {log.heads} heads")
+            for revoked in store.revoked_logs(100):
+                end = "nothing of it counts" if revoked.counted_to is None else f"counts to seq {revoked.counted_to}"
+                say(f"revoked: {revoked.author}, log {revoked.log_id.hex()}, {end}; the rest is in suspense")
             for entry in store.set_aside(100):
                 say(f"set aside: {entry.author}, log {entry.log_id.hex()} seq {entry.seq}: {entry.reason}")
 

@@ -21,7 +21,8 @@ from mesh.core.certificate import VenueRoot
 from mesh.core.chain import Run, check_run, parse_genesis, split_run, verify_tip
 from mesh.core.entry import decode_entry
 from mesh.core.frontier import Position, TooManyBranches, TooManyLogs
-from mesh.core.kinds import Kind
+from mesh.core.kinds import Kind, Lane
+from mesh.core.revocation import Statement, parse_statement
 from mesh.errors import PeerError
 from mesh.limits import BRANCHES_PER_LOG_MAX, LOGS_MAX
 from mesh.views.card_account import TapFact
@@ -36,6 +37,7 @@ class _Contents:
     facts: list[tuple[bytes, TapFact]] = field(default_factory=list)
     aborts: list[tuple[bytes, int, bytes]] = field(default_factory=list)
     set_aside: list[tuple[int, bytes, str]] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
 
 
 class Intake:
@@ -47,8 +49,8 @@ class Intake:
         self._logs = logs
         self.dirty: set[bytes] = set()
         self.aborts: dict[bytes, list[Abort]] = {}
-        for tap_id, log, seq in select(db, "SELECT DISTINCT tap_id, log, seq FROM abort"):
-            self.aborts.setdefault(tap_id, []).append(Abort(log, seq))
+        for tap_id, log, seq, identifier in select(db, "SELECT tap_id, log, seq, id FROM abort"):
+            self.aborts.setdefault(tap_id, []).append(Abort(log, seq, identifier))
 
     def take(self, offered: OfferedRun) -> Outcome:
         """Check one run and store what is new of it. Never raises a `PeerError`: that is an outcome."""
@@ -100,7 +102,9 @@ class Intake:
             )
         at = Position(new.first_seq - 1, new.prev)
         chain = self._logs.chain(log, at, 0)
-        contents = self._read(log, [(seq, identifier, data) for seq, (identifier, data) in enumerate(chain)])
+        contents = self._read(
+            log, [(seq, identifier, data) for seq, (identifier, data) in enumerate(chain)], self._root
+        )
         verified = 0 if log.is_forked else min(log.heads[0].verified_up_to, new.first_seq)
         self.contest(log, new.first_seq)
         branch = 1 + max(head.branch for head in log.heads)
@@ -113,8 +117,10 @@ class Intake:
             "INSERT INTO entry VALUES (?, ?, ?, ?)",
             [(log.number, seq, identifier, data) for seq, identifier, data in places],
         )
-        contents = _sort_contents(log, new)
+        contents = _sort_contents(log, new, self._root)
         self._write(log, contents)
+        if self._logs.stand(log, new.first_seq, new.prev, list(new.ids)):
+            self._touch_log(log, 0)
         head = parent if parent is not None else Head(0, Position(0, new.ids[0]), 0, 0)
         head.position = Position(new.last_seq, new.tip_id)
         head.sum_minor += signed_sales_minor(fact for _, fact in contents.facts)
@@ -132,8 +138,10 @@ class Intake:
         self.dirty.update(card for card, _ in contents.facts)
         for tap_id, seq, identifier in contents.aborts:
             self._db.execute("INSERT INTO abort VALUES (?, ?, ?, ?)", (tap_id, log.number, seq, identifier))
-            self.aborts.setdefault(tap_id, []).append(Abort(log.number, seq))
+            self.aborts.setdefault(tap_id, []).append(Abort(log.number, seq, identifier))
             self._touch_tap(tap_id)
+        for statement in contents.statements:
+            self._revoke(statement)
         for seq, identifier, reason in contents.set_aside:
             self.set_aside(log, seq, identifier, reason)
 
@@ -144,8 +152,17 @@ class Intake:
 
     def contest(self, log: HeldLog, from_seq: int) -> None:
         """A log forked at `from_seq`, or a signature there is bad below a verified one: its author's doing."""
-        if not self._logs.contest(log, from_seq):
-            return
+        if self._logs.contest(log, from_seq):
+            self._touch_log(log, from_seq)
+
+    def _revoke(self, statement: Statement) -> None:
+        """The authority's word is kept by itself, so that a start need not look for it among all entries."""
+        self._db.execute("INSERT OR IGNORE INTO revocation VALUES (?)", (statement.body,))
+        for log in self._logs.revoke(statement):
+            self._touch_log(log, 0)
+
+    def _touch_log(self, log: HeldLog, from_seq: int) -> None:
+        """What counts of a log from here on has changed: the cards it concerns are booked anew."""
         place = (log.number, from_seq)
         self.dirty.update(
             card for (card,) in select(self._db, "SELECT card FROM tap WHERE log = ? AND seq >= ?", place)
@@ -171,23 +188,31 @@ class Intake:
         return sum(identifier in held for identifier in run.ids)
 
     @staticmethod
-    def _read(log: HeldLog, entries: list[tuple[int, bytes, bytes]]) -> _Contents:
+    def _read(log: HeldLog, entries: list[tuple[int, bytes, bytes]], root: VenueRoot) -> _Contents:
         contents = _Contents()
         for seq, identifier, data in entries:
             entry = decode_entry(data)
-            _sort_entry(log, contents, seq, identifier, entry.kind, entry.body)
+            _sort_entry(log, contents, (seq, identifier), entry.kind, entry.body, root)
         return contents
 
 
-def _sort_contents(log: HeldLog, run: Run) -> _Contents:
+def _sort_contents(log: HeldLog, run: Run, root: VenueRoot) -> _Contents:
     contents = _Contents()
     for fields, identifier in zip(run.fields, run.ids, strict=True):
-        _sort_entry(log, contents, fields[2], identifier, fields[5], fields[6])
+        _sort_entry(log, contents, (fields[2], identifier), fields[5], fields[6], root)
     return contents
 
 
-def _sort_entry(log: HeldLog, contents: _Contents, seq: int, identifier: bytes, kind: int, body: bytes) -> None:
-    if kind == Kind.TAP:
+def _sort_entry(
+    log: HeldLog, contents: _Contents, place: tuple[int, bytes], kind: int, body: bytes, root: VenueRoot
+) -> None:
+    seq, identifier = place
+    if kind == Kind.REVOCATION and log.lane is Lane.CONTROL:
+        try:
+            contents.statements.append(parse_statement(body, root))
+        except PeerError as error:
+            contents.set_aside.append((seq, identifier, f"it revokes nobody: {error}"))
+    elif kind == Kind.TAP:
         match read_tap(body, log.standing.author, entry_id=identifier, log=log.number, seq=seq):
             case CountedTap(card, fact):
                 contents.facts.append((card, fact))

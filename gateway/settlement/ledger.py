@@ -27,6 +27,7 @@ from mesh.core.chain import KnownHead
 from mesh.core.kinds import Operation
 from mesh.views.card_account import BLANK, CREDITS, Branches, TapFact, settle_card
 from mesh.views.tap_rules import Author
+from mesh.views.trust import TrustView
 
 
 class Account(IntEnum):
@@ -45,23 +46,24 @@ Lines: TypeAlias = dict[tuple[bytes, Account], int]
 
 @dataclass(frozen=True, slots=True)
 class LogStanding:
-    """What the books need to know about a log: who writes it, and from where on it is contested."""
+    """What the books need to know about a log: who writes it, and which of its entries count."""
 
     log_id: bytes
     author: Author
     known_heads: tuple[KnownHead, ...]
-    contested_from: int | None
+    trust: TrustView
 
-    def is_contested(self, seq: int) -> bool:
-        return self.contested_from is not None and seq >= self.contested_from
+    def is_contested(self, seq: int, entry_id: bytes) -> bool:
+        return not self.trust.counts(self.log_id, seq, entry_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """An ABORT entry, by place; `log` is the store's number of the log."""
+    """An ABORT entry, by place; `log` is the store's number of the log, `entry_id` its id or 16 bytes of it."""
 
     log: int
     seq: int
+    entry_id: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,8 @@ def book_card(
 ) -> CardBooks:
     """The books of one card from all its facts; `aborts` holds those with a tap id of this card."""
     aborted = {f for f in facts if any(_undoes(abort, f, logs) for abort in aborts.get(f.tap_id, ()))}
-    contested = {f for f in facts if logs[f.log].is_contested(f.seq)}
-    account = settle_card(facts, _places(aborted | contested))
+    contested = {f for f in facts if logs[f.log].is_contested(f.seq, f.entry_id)}
+    account = settle_card(facts, {fact.entry_id for fact in aborted | contested})
     lines: Lines = {}
     for fact in account.counted:
         _post(lines, fact, Account.CARD_LIABILITY)
@@ -126,7 +128,7 @@ def _contested_money(
 def _undoes(abort: Abort, fact: TapFact, logs: Mapping[int, LogStanding]) -> bool:
     """Whether an abort is by the tap's own device and later: same log, or one whose genesis knew of the tap."""
     log, tap_log = logs[abort.log], logs[fact.log]
-    if log.author.key_id != tap_log.author.key_id or log.is_contested(abort.seq):
+    if log.author.key_id != tap_log.author.key_id or log.is_contested(abort.seq, abort.entry_id):
         return False
     if abort.log == fact.log:
         return abort.seq > fact.seq
@@ -138,10 +140,6 @@ def _has_holes(facts: Iterable[TapFact]) -> bool:
     facts = list(facts)
     written = {fact.written for fact in facts}
     return any(fact.consumed != BLANK and fact.consumed not in written for fact in facts)
-
-
-def _places(facts: Iterable[TapFact]) -> frozenset[tuple[int, int]]:
-    return frozenset((fact.log, fact.seq) for fact in facts)
 
 
 def signed_sales_minor(facts: Iterable[TapFact]) -> int:

@@ -29,6 +29,10 @@ def ledger_report(store: LedgerStore) -> dict[str, object]:
             {"log": log.log_id.hex(), "device": log.author, "from_seq": log.from_seq, "heads": log.heads}
             for log in store.contested_logs(LISTED_MAX)
         ],
+        "revoked": [
+            {"log": log.log_id.hex(), "device": log.author, "number": log.number, "counted_to": log.counted_to}
+            for log in store.revoked_logs(LISTED_MAX)
+        ],
         "set_aside": [
             {"log": e.log_id.hex(), "device": e.author, "seq": e.seq, "entry": e.id.hex(), "reason": e.reason}
             for e in store.set_aside(LISTED_MAX)

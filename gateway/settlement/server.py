@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -10,7 +11,7 @@ from typing import Final
 import trio
 
 from gateway.http import Request, Response, serve_connection
-from gateway.settlement.service import SettlementService, refusal
+from gateway.settlement.service import SettlementService, refusal, revoked_text
 from mesh.core.certificate import DeviceCertificate
 from mesh.core.kinds import Role
 from mesh.errors import LocalError, PeerError
@@ -61,6 +62,22 @@ async def serve(
     """Serve until cancelled. `report` is told, in a sentence, about connections that were refused."""
     context = server_context(identity)
     places = trio.CapacityLimiter(SETTLEMENT_CONNECTIONS_MAX)
+    connected: defaultdict[int, set[trio.CancelScope]] = defaultdict(set)
+
+    def let_go(serials: frozenset[int]) -> None:
+        for scope in [scope for serial in serials for scope in connected[serial]]:
+            scope.cancel()
+
+    async def answer(stream: trio.SSLStream[trio.SocketStream], peer: DeviceCertificate) -> None:
+        with trio.CancelScope() as scope:
+            connected[peer.serial].add(scope)
+            try:
+                if peer.serial in service.revoked:
+                    report(revoked_text(peer))
+                    scope.deadline = trio.current_time() + _CLOSE_S  # long enough to be told why
+                await _answer(service, stream, peer)
+            finally:
+                connected[peer.serial].discard(scope)
 
     async def connection(socket: trio.SocketStream) -> None:
         async with places:
@@ -68,7 +85,7 @@ async def serve(
             try:
                 with trio.fail_after(HANDSHAKE_S_MAX):
                     peer = await handshake(stream, identity.root)
-                await _answer(service, stream, peer)
+                await answer(stream, peer)
             except PeerError as error:
                 report(f"a connection was refused: {error}")
             except trio.TooSlowError:
@@ -77,6 +94,7 @@ async def serve(
                 with trio.move_on_after(_CLOSE_S), suppress(trio.BrokenResourceError):
                     await stream.aclose()
 
+    service.let_go = let_go
     async with trio.open_nursery() as nursery:
         nursery.start_soon(service.verify_signatures)
         await trio.serve_listeners(connection, listeners, handler_nursery=nursery)

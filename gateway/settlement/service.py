@@ -78,9 +78,15 @@ class SettlementService:
         self._one_thread = trio.CapacityLimiter(1)
         self._new_entries = trio.Event()
         self._taken = taken
+        self.revoked = store.revoked_serials()
+        """Serial numbers of devices that the authority has revoked, as far as that was heard here."""
+        self.let_go: Callable[[frozenset[int]], None] = lambda serials: None
+        """Told of the certificates that were revoked just now: whoever carries connections ends theirs."""
 
     async def handle(self, request: Request, peer: DeviceCertificate) -> Response:
         """Answer one request of an authenticated device of this venue."""
+        if peer.serial in self.revoked:
+            return refusal(HTTPStatus.FORBIDDEN, revoked_text(peer))
         match request.method, request.path:
             case "POST", "/v1/runs":
                 return await self._post_runs(request, peer)
@@ -125,8 +131,11 @@ class SettlementService:
             runs = decode_runs(request.body)
         except PeerError as error:
             return refusal(HTTPStatus.BAD_REQUEST, f"the batch cannot be read, nothing of it was stored: {error}")
-        outcomes = await self._in_thread(lambda: self._store.accept(runs))
+        outcomes, revoked = await self._in_thread(lambda: (self._store.accept(runs), self._store.revoked_serials()))
         self._new_entries.set()
+        news, self.revoked = revoked - self.revoked, revoked
+        if news:
+            self.let_go(news)
         self._taken(_batch_taken(peer.name, outcomes))
         accepted = [run.log_id for run, o in zip(runs, outcomes, strict=True) if o.code is OutcomeCode.ACCEPTED]
         states = await self._in_thread(lambda: self._store.head_states(accepted[:RECEIPTS_PER_ANSWER_MAX]))
@@ -150,6 +159,14 @@ class SettlementService:
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         return await trio.to_thread.run_sync(work, limiter=self._one_thread)
+
+
+def revoked_text(peer: DeviceCertificate) -> str:
+    """Why a revoked device is not answered."""
+    return (
+        f"{peer.name!r} was revoked by the venue's authority: nothing is taken from it or told to it. What it carries "
+        f"is welcome from any other device"
+    )
 
 
 def _batch_taken(sender: str, outcomes: Sequence[Outcome]) -> BatchTaken:

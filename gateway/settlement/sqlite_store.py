@@ -11,13 +11,14 @@ import apsw
 from gateway.settlement.database import close, open_database, open_read_only, select, transaction
 from gateway.settlement.intake import Intake
 from gateway.settlement.ledger import Account, Lines, book_card
-from gateway.settlement.logs import Head, HeldLog, HeldLogs
+from gateway.settlement.logs import Head, HeldLog, HeldLogs, prepare_revocations
 from gateway.settlement.store import (
     BookedConflict,
     Changes,
     ConflictTap,
     ContestedLog,
     HeadState,
+    RevokedLog,
     SetAside,
     Totals,
     Unverified,
@@ -46,6 +47,7 @@ class SqliteLedger:
         try:
             self._epoch: bytes
             ((self._epoch,),) = select(self._db, "SELECT epoch FROM store")
+            prepare_revocations(self._db, read_only=read_only)
             self._logs = HeldLogs(self._db, root)
             self._intake = Intake(self._db, root, self._logs)
         except (apsw.Error, StorageError) as error:
@@ -219,11 +221,28 @@ class SqliteLedger:
 
     def contested_logs(self, limit: int) -> list[ContestedLog]:
         contested = [
-            ContestedLog(log.log_id, log.certificate.name, log.standing.contested_from, len(log.heads))
+            ContestedLog(log.log_id, log.certificate.name, from_seq, len(log.heads))
             for log in self._logs.by_id.values()
-            if log.standing.contested_from is not None
+            if (from_seq := self._logs.trust.contested_from(log.log_id)) is not None
         ]
         return sorted(contested, key=lambda log: log.log_id)[:limit]
+
+    def revoked_serials(self) -> frozenset[int]:
+        return frozenset(self._logs.trust.revocations.serials())
+
+    def revoked_logs(self, limit: int) -> list[RevokedLog]:
+        trust = self._logs.trust
+        revoked = [
+            RevokedLog(
+                log.log_id,
+                log.certificate.name,
+                trust.revocations.number(log.certificate.serial),
+                trust.log_trust(log.log_id).counted_to,
+            )
+            for log in self._logs.by_id.values()
+            if log.certificate.serial in trust.revocations
+        ]
+        return sorted(revoked, key=lambda log: log.log_id)[:limit]
 
     @staticmethod
     def _head(log: HeldLog, branch: int) -> Head:

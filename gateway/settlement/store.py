@@ -92,6 +92,17 @@ class ContestedLog:
 
 
 @dataclass(frozen=True, slots=True)
+class RevokedLog:
+    """A log whose device was revoked: its entries up to `counted_to` count, None of them where that is None."""
+
+    log_id: bytes
+    author: str
+    number: int
+    """Of the authority's statement that holds."""
+    counted_to: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """The ledger in one look. Amounts are in the currency's minor unit; a debit is positive."""
 
@@ -147,5 +158,11 @@ class LedgerStore(Protocol):
     def conflicts(self, limit: int) -> list[BookedConflict]: ...
 
     def contested_logs(self, limit: int) -> list[ContestedLog]: ...
+
+    def revoked_logs(self, limit: int) -> list[RevokedLog]: ...
+
+    def revoked_serials(self) -> frozenset[int]:
+        """Certificates that the authority revoked, whether or not a log of theirs is held."""
+        ...
 
     def close(self) -> None: ...

@@ -12,13 +12,14 @@ from typing import TypeAlias
 from mesh.core.certificate import DeviceCertificate
 from mesh.core.chain import Genesis, Run
 from mesh.core.frontier import Position, Segment
+from mesh.core.revocation import Statement
 
 # -- Events --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class LinkUp:
-    """A connection is authenticated: TLS handshake done, certificate of this venue, not revoked."""
+    """A connection is authenticated: TLS handshake done, certificate of this venue. A revoked one is closed at once."""
 
     link: int
     peer: DeviceCertificate
@@ -185,6 +186,13 @@ class Contested:
 
 
 @dataclass(frozen=True, slots=True)
+class Revoked:
+    """The authority's word about a device is new here: keep the statement in own.db, and let the views know."""
+
+    statement: Statement
+
+
+@dataclass(frozen=True, slots=True)
 class PeerPlan:
     """A peer says how much it is about to send of one log: for progress bars."""
 
@@ -226,6 +234,7 @@ Effect: TypeAlias = (
     | ReadBack
     | AppendProof
     | Contested
+    | Revoked
     | PeerPlan
     | Met
     | InStep

@@ -18,7 +18,7 @@ from typing import Final
 from mesh.core.certificate import VenueRoot
 from mesh.core.chain import Run, first_bad_signature, parse_genesis
 from mesh.core.entry import entry_id
-from mesh.core.events import Accepted, AppendProof, Attached, Contested, Effect, Note, ReadBack, Relabel
+from mesh.core.events import Accepted, AppendProof, Attached, Contested, Effect, Note, ReadBack, Relabel, Revoked
 from mesh.core.fork import check_fork_proof, prove_fork
 from mesh.core.frontier import (
     Branch,
@@ -36,6 +36,7 @@ from mesh.core.frontier import (
     place_compared,
 )
 from mesh.core.kinds import Kind, Lane
+from mesh.core.revocation import Revocations, Statement, parse_statement
 from mesh.errors import PeerError
 
 OWN_BRANCH: Final = 0
@@ -80,6 +81,7 @@ class Intake:
         self.own: set[bytes] = set()
         """This device's own logs."""
         self.contested_from: dict[bytes, int] = {}
+        self.revocations = Revocations()
         self.new_heads: dict[bytes, Position] = {}
         self.frontier = frontier
         self._root = root
@@ -268,17 +270,35 @@ class Intake:
 
     def read_control(self, run: Run, effects: list[Effect]) -> None:
         for fields in run.fields:
-            if fields[5] != Kind.FORK_PROOF:
-                continue
             body = fields[6]
             assert isinstance(body, bytes)
-            try:
-                proof = check_fork_proof(body, self._root)
-            except PeerError as error:
-                effects.append(Note(f"log {run.log_id.hex()} holds a fork proof that proves nothing: {error}"))
-                continue
-            self._proven.add(proof.log_id)
-            self.contest(proof.log_id, proof.seq, effects)
+            match fields[5]:
+                case Kind.FORK_PROOF:
+                    self._read_proof(run.log_id, body, effects)
+                case Kind.REVOCATION:
+                    self._read_statement(run.log_id, body, effects)
+                case _:
+                    pass
+
+    def _read_proof(self, log_id: bytes, body: bytes, effects: list[Effect]) -> None:
+        try:
+            proof = check_fork_proof(body, self._root)
+        except PeerError as error:
+            effects.append(Note(f"log {log_id.hex()} holds a fork proof that proves nothing: {error}"))
+            return
+        self._proven.add(proof.log_id)
+        self.contest(proof.log_id, proof.seq, effects)
+
+    def _read_statement(self, log_id: bytes, body: bytes, effects: list[Effect]) -> None:
+        try:
+            self.revoke(parse_statement(body, self._root), effects)
+        except PeerError as error:
+            effects.append(Note(f"log {log_id.hex()} holds a revocation that revokes nobody: {error}"))
+
+    def revoke(self, statement: Statement, effects: list[Effect]) -> None:
+        """Take in a checked statement of the authority, whoever carried it."""
+        if self.revocations.add(statement):
+            effects.append(Revoked(statement))
 
     def contest(self, log_id: bytes, seq: int, effects: list[Effect]) -> None:
         if seq < self.contested_from.get(log_id, seq + 1):

@@ -13,10 +13,13 @@ class Kind(IntEnum):
     GENESIS = 0
     FORK_PROOF = 1
     REVOCATION = 2
+    """A statement of the venue's authority that a device is trusted no more; anybody may carry it."""
     VENUE_CHANGE = 3
     DEVICE = 4
     """A device certificate, published by a manager so that every reader knows every seal before doors."""
     RECEIPT = 5
+    BUNDLE_KEY = 6
+    """A generation of the key that courier bundles are encrypted under, sealed for each live device."""
     TAP = 16
     ABORT = 17
 

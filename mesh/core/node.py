@@ -33,6 +33,7 @@ from mesh.core.events import (
     OwnAppended,
     PeerPlan,
     Received,
+    Revoked,
     Send,
     Serve,
     SignatureFailed,
@@ -64,6 +65,7 @@ from mesh.core.messages import (
     Want,
     encode_message,
 )
+from mesh.core.revocation import Revocations, parse_statement
 from mesh.core.session import Session
 from mesh.core.zone import accepts_zone
 from mesh.errors import PeerError
@@ -120,6 +122,10 @@ class _Link:
     serving: int = 0
 
 
+def _revoked(peer: DeviceCertificate) -> str:
+    return f"{peer.name} was revoked by the venue's authority"
+
+
 class Node:
     """The production core of every device; what it runs on (sockets, a simulator) is not its business."""
 
@@ -147,10 +153,7 @@ class Node:
             case OwnAppended(run):
                 self._own_appended(run, now, effects)
             case LinkUp(link, peer):
-                session, digest = Session(self._root.venue_id), self.frontier.digest()
-                self._links[link] = _Link(peer, session, now, now)
-                self._catching_up.link_up(link, digest)
-                effects.append(Send(link, session.hello(self.zone, digest)))
+                self._link_up(link, peer, now, effects)
             case LinkDown(link):
                 self._forget(link)
             case Located():
@@ -165,6 +168,8 @@ class Node:
                     self._drop(link, "this device was carried to another zone", effects, blame_peer=False)
             case Tick():
                 self._tick(now, effects)
+        if any(isinstance(effect, Revoked) for effect in effects):
+            self._drop_revoked(effects)
         self._ask(now, effects)
         self._collect_news(now)
         self._tell_news(now, effects)
@@ -191,10 +196,21 @@ class Node:
             self._intake.own.add(log_id)
 
     def restore_control(self, run: Run) -> list[Effect]:
-        """Look through a restored run of a control log for fork proofs."""
+        """Look through a restored run of a control log for fork proofs and revocations."""
         effects: list[Effect] = []
         self._intake.read_control(run, effects)
         return effects
+
+    def restore_statement(self, body: bytes) -> list[Effect]:
+        """Put back a revocation that was kept apart from its entry, or raise a `PeerError` if it is none."""
+        effects: list[Effect] = []
+        self._intake.revoke(parse_statement(body, self._root), effects)
+        return effects
+
+    @property
+    def revocations(self) -> Revocations:
+        """Who is out, by the authority's statements that were heard here."""
+        return self._intake.revocations
 
     @property
     def contested_from(self) -> dict[bytes, int]:
@@ -225,6 +241,22 @@ class Node:
         self._forget(number)
         effects.append(Send(number, encode_message(Bye(reason))))
         effects.append(Close(number, reason, blame_peer))
+
+    def _link_up(self, number: int, peer: DeviceCertificate, now: float, effects: list[Effect]) -> None:
+        session, digest = Session(self._root.venue_id), self.frontier.digest()
+        self._links[number] = _Link(peer, session, now, now)
+        self._catching_up.link_up(number, digest)
+        if peer.serial in self.revocations:
+            self._drop(number, _revoked(peer), effects)
+        else:
+            effects.append(Send(number, session.hello(self.zone, digest)))
+
+    def _drop_revoked(self, effects: list[Effect]) -> None:
+        """The revoked set grew: no link to anybody in it is left open, and nothing more is served on it."""
+        gone = {number for number, link in self._links.items() if link.peer.serial in self.revocations}
+        effects[:] = [effect for effect in effects if not isinstance(effect, Serve) or effect.link not in gone]
+        for number in sorted(gone):
+            self._drop(number, _revoked(self._links[number].peer), effects)
 
     def _forget(self, number: int) -> None:
         self._links.pop(number, None)

@@ -38,6 +38,7 @@ from mesh.core.events import (
     PeerPlan,
     ReadBack,
     Relabel,
+    Revoked,
     Send,
     Serve,
     SignatureFailed,
@@ -46,6 +47,7 @@ from mesh.core.events import (
 from mesh.core.frontier import Segment, entry_count
 from mesh.core.kinds import Kind, Lane, Role
 from mesh.core.node import Node
+from mesh.core.revocation import Statement
 from mesh.errors import PeerError
 from mesh.limits import CASE_TAPS_MAX
 from mesh.ports import Links, Store
@@ -59,6 +61,7 @@ from mesh.shell.verifier import Verifier
 from mesh.views.cards import CardsView, Conflict, TapRef
 from mesh.views.devices import DevicesView
 from mesh.views.evidence import case_pairs, check_case, is_tap, make_case
+from mesh.views.trust import TrustView
 from mesh.views.venue_document import VenueDocumentView
 
 OWN_FILE: Final = "own.db"
@@ -81,6 +84,13 @@ class ForkSurfaced:
 
     log_id: bytes
     from_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationHeard:
+    """The authority's word about a device was heard here, or read again at start; the highest number holds."""
+
+    statement: Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +132,9 @@ class PeerInStep:
     seconds: float
 
 
-Notice: TypeAlias = ConflictSurfaced | ForkSurfaced | Planned | Noted | PeerMet | PeerParted | PeerInStep
+Notice: TypeAlias = (
+    ConflictSurfaced | ForkSurfaced | RevocationHeard | Planned | Noted | PeerMet | PeerParted | PeerInStep
+)
 
 
 class Device:
@@ -130,8 +142,9 @@ class Device:
 
     def __init__(self, identity: Identity, own: RunStore, own_reader: RunStore, replica: Replica, zone: str) -> None:
         self.identity = identity
-        self.cards = CardsView()
-        self.venue = VenueDocumentView()
+        self.trust = TrustView()
+        self.cards = CardsView(self.trust)
+        self.venue = VenueDocumentView(self.trust)
         self.devices = DevicesView(identity.root)
         self.node = Node(identity.certificate, identity.root, zone)
         self.replica = replica
@@ -259,6 +272,8 @@ class Device:
                 self._spawn(self.append, Lane.CONTROL, Kind.FORK_PROOF, body)
             case Contested(log_id, from_seq):
                 self._contested(log_id, from_seq)
+            case Revoked(statement):
+                self._revoked(statement)
             case PeerPlan(_, log_id, entries, size):
                 self.notify(Planned(log_id, entries, size))
             case Met(link, peer):
@@ -295,13 +310,14 @@ class Device:
     def fold(self, run: Run, genesis: Genesis) -> list[bytes]:
         """Fold one run into the views; returns the cards that have a conflict now and had none before."""
         if run.first_seq == 0:
-            self.cards.open_log(run.log_id, genesis)
+            self.cards.open_log(run.log_id, genesis)  # which also tells the view of trust
             self.devices.add(genesis.certificate)
             contested_from = self.node.contested_from.get(run.log_id)
             if contested_from is not None:
                 self.cards.contest(run.log_id, contested_from)
         if genesis.lane is Lane.MONEY:
             return self.cards.fold(run)
+        self.trust.fold(run)
         if genesis.lane is Lane.CONTROL:
             self._fold_control(run, genesis)
         return []
@@ -322,6 +338,12 @@ class Device:
             self.cards.open_log(log_id, log.genesis)
             self._surface(self.cards.contest(log_id, from_seq))
         self.notify(ForkSurfaced(log_id, from_seq))
+
+    def _revoked(self, statement: Statement) -> None:
+        self._surface(self.cards.revoke(statement))
+        digest = hashlib.sha256(statement.body).digest()
+        self._spawn(self.write_own, partial(RunStore.put_statement, digest=digest, body=statement.body))
+        self.notify(RevocationHeard(statement))
 
     async def _read_back(self, effect: ReadBack) -> None:
         pieces = [await self.read_entries(effect.log_id, piece) for piece in effect.pieces]

@@ -27,8 +27,8 @@ GATHER_BYTES: Final = 64 * 1024
 """Of a large frame at most this much is gathered before the node is bothered: it hears that the peer lives."""
 PIECES_PER_READ: Final = 4
 """Pieces of a log that one visit to the store brings: about a megabyte."""
-GOODBYE_S: Final = 1.0
-"""How long a link that is being closed may take to deliver why."""
+GOODBYE_S: Final = 0.5
+"""How long a link that is being closed may take to deliver why; then it is gone, whatever the peer does."""
 
 
 @dataclass(slots=True)
@@ -73,9 +73,10 @@ class Link:
         self._wake.set()
 
     def close(self, reason: str) -> None:
-        """End the link once what is in the outbox has been sent."""
+        """End the link once what is in the outbox has been sent, or when a peer that takes nothing had its time."""
         if self.closing is None:
             self.closing = reason
+            self.scope.deadline = min(self.scope.deadline, trio.current_time() + GOODBYE_S)
         self._wake.set()
 
     async def run(self, device: Device) -> None:
@@ -146,6 +147,8 @@ class Link:
         if not job.segments or not pieces:
             self._jobs.remove(job)
         for piece in pieces:
+            if self.closing is not None:
+                return
             await self._flush()
             await self.stream.send_all(encode_message(RunMessage(log_id, piece.count, piece.blob)))
 

@@ -32,7 +32,7 @@ class Loaded:
 def load(device: Device, own: RunStore, replica: RunStore) -> Loaded:
     """Load both stores into a fresh device."""
     heads: list[KnownHead] = []
-    effects: list[Effect] = []
+    effects: list[Effect] = _load_statements(device, own)
     for store, is_own in ((own, True), (replica, False)):
         for log in store.logs():
             try:
@@ -49,6 +49,19 @@ def load(device: Device, own: RunStore, replica: RunStore) -> Loaded:
     _load_evidence(device, own)
     device.verifier.expect(replica.unverified_entries(), arriving=False)
     return Loaded(heads, effects)
+
+
+def _load_statements(device: Device, own: RunStore) -> list[Effect]:
+    """Who was revoked stays revoked even where replica.db was lost."""
+    effects: list[Effect] = []
+    for _, body in own.statements():
+        try:
+            effects += device.node.restore_statement(body)
+        except PeerError as error:
+            raise StoreDamaged(
+                f"{own.path}: a stored revocation does not hold ({error}); the file was left as it is"
+            ) from error
+    return effects
 
 
 def _load_log(device: Device, store: RunStore, log: StoredLog, genesis: Genesis, *, is_own: bool) -> list[Effect]:

@@ -17,6 +17,7 @@ from mesh.shell.device import (
     PeerMet,
     PeerParted,
     Planned,
+    RevocationHeard,
 )
 from mesh.shell.output import Json, Output
 from mesh.views.evidence import Witnessed, check_case
@@ -42,6 +43,8 @@ def tell(notice: Notice, device: Device, output: Output) -> None:
                 f"Its sales are kept and the bar is paid; take that device aside (log {log_id.hex()})"
             )
             output.emit("fork", text, log=log_id.hex(), device=author, from_seq=from_seq)
+        case RevocationHeard():
+            _tell_revocation(notice, device, output)
         case Planned(log_id, entries, size):
             text = f"receiving {entries} entries of {author_name(device, log_id)} ({size / 1e6:.1f} MB)"
             shown = text if entries >= PLAN_ENTRIES_WORTH_A_LINE else None
@@ -63,6 +66,34 @@ def author_name(device: Device, log_id: bytes) -> str:
     """Whose log it is, or the log's id where its beginning is not held yet."""
     log = device.node.frontier.logs.get(log_id)
     return log_id.hex() if log is None else log.genesis.certificate.name
+
+
+def device_name(device: Device, serial: int) -> str:
+    """What people call the device with this certificate, or its serial number where it was never heard of here."""
+    certificate = device.devices.by_serial(serial)
+    return f"the device with serial number {serial:x}" if certificate is None else certificate.name
+
+
+def _tell_revocation(notice: RevocationHeard, device: Device, output: Output) -> None:
+    statement = notice.statement
+    name, own = device_name(device, statement.serial), statement.serial == device.certificate.serial
+    places = ", ".join(f"log {log_id.hex()} to entry {place.seq}" for log_id, place in statement.cut.items())
+    who = f"THIS DEVICE, {name}," if own else name
+    held = ". The authority signed two different statements with that number: what both let count, counts"
+    text = (
+        f"REVOKED: {who} is trusted no more, by statement {statement.number} of the venue's authority. Of its entries "
+        f"there count: {places or 'none'}. Its other sales are kept and the bar is paid"
+        f"{held if len(device.node.revocations.holding(statement.serial)) > 1 else ''}"
+    )
+    output.emit(
+        "revoked",
+        text,
+        device=name,
+        serial=str(statement.serial),
+        number=statement.number,
+        own=own,
+        cut=[{"log": log_id.hex(), "seq": place.seq, "id": place.id.hex()} for log_id, place in statement.cut.items()],
+    )
 
 
 def _tell_conflict(notice: ConflictSurfaced, device: Device, output: Output) -> None:

@@ -50,6 +50,10 @@ CREATE INDEX run_unverified ON run (number) WHERE verified = 0;
 CREATE TABLE intent (tap_id BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE evidence (digest BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 """
+_ADDED: Final = """
+CREATE TABLE IF NOT EXISTS statement (digest BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+"""
+"""What version 1 has come to have since: programs that do not know it leave it alone, so the version stays."""
 
 _Result = TypeVar("_Result")
 
@@ -147,6 +151,7 @@ class RunStore:
             # be back, without what its failed sync had lost, and would put old pages over new ones. A commit that
             # writes makes it durable; one that finds everything done (`INSERT OR IGNORE`) does not.
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            self._db.execute(_ADDED)
 
     def _require_ours(self) -> None:
         application = self._db.execute("PRAGMA application_id").fetchone()
@@ -422,6 +427,13 @@ class RunStore:
 
     def evidence(self) -> list[tuple[bytes, bytes]]:
         return self._pairs("SELECT digest, body FROM evidence ORDER BY digest")
+
+    def put_statement(self, digest: bytes, body: bytes) -> None:
+        """Keep a revocation of the authority, whatever becomes of replica.db."""
+        self._db.execute("INSERT OR IGNORE INTO statement VALUES (?, ?)", (digest, body))
+
+    def statements(self) -> list[tuple[bytes, bytes]]:
+        return self._pairs("SELECT digest, body FROM statement ORDER BY digest")
 
     def _pairs(self, sql: str) -> list[tuple[bytes, bytes]]:
         found = []

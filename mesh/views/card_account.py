@@ -6,7 +6,8 @@ Everything here is a pure function of the *set* of facts: order, duplicates and 
   Another device that signs under a known tap id displaces nothing: tap ids are each device's own.
 * Money posts once per written card record: another tap id for the same write is the same write.
 * A tap that its own device aborted later is not counted (same log, or a log whose genesis knew of it).
-* Facts from contested entries (a forked log, from the fork on) are kept and listed, and debit nobody.
+* Facts from contested entries (a forked log from the fork on, a revoked device's log outside its cut) are kept and
+  listed, and debit nobody.
 * A *conflict* is two counted taps that consumed one record and wrote different ones. It holds the card.
 * account = credits minus debits over all branches: the venue's recorded ledger decides, not what the card shows.
 """
@@ -14,7 +15,7 @@ Everything here is a pure function of the *set* of facts: order, duplicates and 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -72,8 +73,8 @@ class CardAccount:
     conflicts: tuple[Branches, ...]
 
 
-def settle_card(facts: Iterable[TapFact], not_counted: frozenset[tuple[int, int]] = frozenset()) -> CardAccount:
-    """Fold the facts of one card; `not_counted` names (log, seq) of those that are contested or aborted."""
+def settle_card(facts: Iterable[TapFact], not_counted: Collection[bytes] = frozenset()) -> CardAccount:
+    """Fold the facts of one card; `not_counted` has the entry ids of those that are contested or aborted."""
     ordered = sorted(set(facts), key=lambda fact: fact.entry_id)
     counted: list[TapFact] = []
     uncounted: list[TapFact] = []
@@ -82,7 +83,7 @@ def settle_card(facts: Iterable[TapFact], not_counted: frozenset[tuple[int, int]
     for fact in ordered:
         write = (fact.consumed, fact.written)
         tap_id = (fact.author, fact.tap_id)
-        if (fact.log, fact.seq) in not_counted or tap_id in tap_ids or write in writes:
+        if fact.entry_id in not_counted or tap_id in tap_ids or write in writes:
             uncounted.append(fact)
             continue
         tap_ids.add(tap_id)

@@ -8,17 +8,19 @@ facts are kept packed, 81 bytes a tap, and evaluated when somebody asks, so that
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from mesh.core.chain import Fields, Genesis, KnownHead, Run
 from mesh.core.kinds import Kind, Operation
+from mesh.core.revocation import Statement
 from mesh.errors import PeerError
-from mesh.views.card_account import Branches, CardAccount, TapFact, settle_card
+from mesh.views.card_account import HASH_PREFIX_BYTES, Branches, CardAccount, TapFact, settle_card
 from mesh.views.tap_entry import decode_abort, decode_taps
 from mesh.views.tap_rules import Author, Refusal, author_of, judge_tap
+from mesh.views.trust import TrustView
 
 _PACKED: Final = struct.Struct(">16s16s16s16sIIiB4s")
 _CONSUMED_AT: Final = 0
@@ -71,6 +73,8 @@ class CardStanding:
     """A known tap that already consumed the record shown: the record is old (rollback or copy)."""
     sibling: TapRef | None
     """A known tap that consumed the parent of the record shown but wrote another record (copy)."""
+    unvouched: str | None = None
+    """The record shown was written by this device, which is revoked, and no entry that counts here says so: unknown."""
 
 
 @dataclass(slots=True)
@@ -78,17 +82,28 @@ class _Log:
     log_id: bytes
     author: Author
     known_heads: tuple[KnownHead, ...]
-    contested_from: int | None = None
+
+
+class _AbortPlace(NamedTuple):
+    """Where an abort stands: this view's number of the log, seq, and 16 bytes of the entry's id."""
+
+    log: int
+    seq: int
+    entry_id: bytes
 
 
 class CardsView:
-    """The fold. One instance per node; it sees each entry at least once, in any order."""
+    """The fold. One instance per node; it sees each entry at least once, in any order.
 
-    def __init__(self) -> None:
+    `trust` says which entries count; it is the caller's where other views ask it too.
+    """
+
+    def __init__(self, trust: TrustView | None = None) -> None:
+        self.trust = TrustView() if trust is None else trust
         self._cards: dict[bytes, bytes] = {}
         self._logs: list[_Log] = []
         self._log_numbers: dict[bytes, int] = {}
-        self._aborts: dict[bytes, list[tuple[int, int]]] = {}
+        self._aborts: dict[bytes, list[_AbortPlace]] = {}
         self._refused: dict[tuple[int, int], Refusal] = {}
         self._collided: set[bytes] = set()
         self._reported: set[bytes] = set()
@@ -100,22 +115,29 @@ class CardsView:
         if log_id not in self._log_numbers:
             self._log_numbers[log_id] = len(self._logs)
             self._logs.append(_Log(log_id, author_of(genesis.certificate), genesis.known_heads))
+            self.trust.open_log(log_id, genesis.certificate.serial)
 
     def fold(self, run: Run) -> list[bytes]:
         """Take in a run of an opened log; return the cards that have a conflict now and had none before."""
         number = self._log_numbers[run.log_id]
         touched: list[bytes] = []
+        version = self.trust.version
+        self.trust.fold(run)
         if all(fields[5] == _TAP for fields in run.fields):
             self._fold_taps(number, run.fields, run.ids, touched)
         else:
             taps = [at for at, fields in enumerate(run.fields) if fields[5] == _TAP]
             self._fold_taps(number, [run.fields[at] for at in taps], [run.ids[at] for at in taps], touched)
-            aborts = [fields for fields in run.fields if fields[5] == Kind.ABORT]
-            for fields in aborts:
-                self._fold_abort(number, fields[2], fields[6])
+            aborts = [at for at, fields in enumerate(run.fields) if fields[5] == Kind.ABORT]
+            for at in aborts:
+                place = _AbortPlace(number, run.fields[at][2], run.ids[at][:HASH_PREFIX_BYTES])
+                self._fold_abort(place, run.fields[at][6])
             if aborts:
                 # What an abort undoes may have stood before another entry of the same tap id, which counts now.
                 touched += sorted(self._collided)
+        if self.trust.version != version:
+            # A revoked log reached its cut: entries that were folded long ago may count from now on.
+            touched += sorted(self._collided)
         self._collided.update(touched)
         return self._newly_conflicted(touched)
 
@@ -143,15 +165,15 @@ class CardsView:
         if not _stands_at(held, 0, packed):
             self._cards[card] = held + packed
 
-    def _fold_abort(self, number: int, seq: int, body: bytes) -> None:
+    def _fold_abort(self, place: _AbortPlace, body: bytes) -> None:
         try:
             abort = decode_abort(body)
         except PeerError:
-            self._refuse(number, seq, Refusal.MALFORMED)
+            self._refuse(place.log, place.seq, Refusal.MALFORMED)
             return
         places = self._aborts.setdefault(abort.tap_id, [])
-        if (number, seq) not in places:
-            places.append((number, seq))
+        if place not in places:
+            places.append(place)
 
     def _refuse(self, number: int, seq: int, why: Refusal) -> None:
         """Where a fork has two entries at one seq, the same one of two reasons is kept whichever came first."""
@@ -169,9 +191,16 @@ class CardsView:
         Never raised again. Returns cards that have a conflict now and had none before: what is no longer counted may
         have stood before another entry of the same tap id.
         """
-        log = self._logs[self._log_numbers[log_id]]
-        if log.contested_from is None or from_seq < log.contested_from:
-            log.contested_from = from_seq
+        self.trust.contest(log_id, from_seq)
+        return self.look_again()
+
+    def revoke(self, statement: Statement) -> list[bytes]:
+        """The authority ended a device's trust, or moved its cut; same answer as :meth:`contest`."""
+        self.trust.revoke(statement)
+        return self.look_again()
+
+    def look_again(self) -> list[bytes]:
+        """What counts has changed: the cards that have a conflict now and had none before."""
         return self._newly_conflicted(sorted(self._collided))
 
     # -- Asking ----------------------------------------------------------------------------------------------------
@@ -214,24 +243,34 @@ class CardsView:
         """Money entries that count for nothing, by log and seq, and why."""
         return {(self._logs[number].log_id, seq): why for (number, seq), why in self._refused.items()}
 
-    def _not_counted(self, facts: Sequence[TapFact]) -> frozenset[tuple[int, int]]:
-        """Facts that are contested, or that their own device aborted later."""
-        return frozenset((f.log, f.seq) for f in facts if self._is_contested(f.log, f.seq) or self._is_aborted(f))
+    def writes(self, card: bytes, record_hash: bytes) -> bool:
+        """Whether a tap that counts here wrote the record with this hash: then it is vouched for by the venue."""
+        return any(fact.written == record_hash[:HASH_PREFIX_BYTES] for fact in self.account(card).counted)
 
-    def _is_contested(self, number: int, seq: int) -> bool:
-        contested_from = self._logs[number].contested_from
-        return contested_from is not None and seq >= contested_from
+    def money_of(self, log_ids: Collection[bytes]) -> tuple[list[TapFact], list[TapFact]]:
+        """The taps of these logs: those that count, and those that do not. Looks at every card."""
+        numbers = {self._log_numbers[log_id] for log_id in log_ids if log_id in self._log_numbers}
+        accounts = [self.account(card) for card in self._cards]
+        counted = [fact for account in accounts for fact in account.counted if fact.log in numbers]
+        return counted, [fact for account in accounts for fact in account.uncounted if fact.log in numbers]
+
+    def _not_counted(self, facts: Sequence[TapFact]) -> frozenset[bytes]:
+        """Facts that are contested, or that their own device aborted later."""
+        return frozenset(f.entry_id for f in facts if self._is_contested(f) or self._is_aborted(f))
+
+    def _is_contested(self, place: TapFact | _AbortPlace) -> bool:
+        return not self.trust.counts(self._logs[place.log].log_id, place.seq, place.entry_id)
 
     def _is_aborted(self, fact: TapFact) -> bool:
-        return any(self._undoes(number, seq, fact) for number, seq in self._aborts.get(fact.tap_id, ()))
+        return any(self._undoes(abort, fact) for abort in self._aborts.get(fact.tap_id, ()))
 
-    def _undoes(self, number: int, seq: int, fact: TapFact) -> bool:
-        """Whether the abort at (number, seq) is by the same device and later: same log, or one that knew the tap's."""
-        log, tap_log = self._logs[number], self._logs[fact.log]
-        if log.author.key_id != tap_log.author.key_id or self._is_contested(number, seq):
+    def _undoes(self, abort: _AbortPlace, fact: TapFact) -> bool:
+        """Whether an abort counts, is by the same device, and later: same log, or one that knew the tap's."""
+        log, tap_log = self._logs[abort.log], self._logs[fact.log]
+        if log.author.key_id != tap_log.author.key_id or self._is_contested(abort):
             return False
-        if number == fact.log:
-            return seq > fact.seq
+        if abort.log == fact.log:
+            return abort.seq > fact.seq
         return any(head.log_id == tap_log.log_id and head.seq >= fact.seq for head in log.known_heads)
 
     def _conflict(self, card: bytes, branches: Branches) -> Conflict:

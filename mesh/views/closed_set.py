@@ -32,6 +32,7 @@ class Why(Enum):
     OUT_OF_ORDER = "its author left out a change or a number"
     FULL = "the venue document has reached its size limit"
     UNREADABLE = "its operations cannot be applied"
+    REVOKED = "its author was revoked, and it is outside the cut"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,11 @@ class _Known:
     max_op: int
 
 
-def closed_set(changes: Mapping[bytes, Change], unreadable: Collection[bytes] = ()) -> ClosedSet:
-    """Evaluate the rules above over changes by hash; `unreadable` ones count for nothing."""
-    stranded = _excluded(changes, unreadable)
+def closed_set(
+    changes: Mapping[bytes, Change], unreadable: Collection[bytes] = (), cut_off: Collection[bytes] = ()
+) -> ClosedSet:
+    """Evaluate the rules above over changes by hash; `unreadable` and `cut_off` ones count for nothing."""
+    stranded = _excluded(changes, unreadable, cut_off)
     waiting = {digest: len(set(change.dependencies)) for digest, change in changes.items()}
     followers: dict[bytes, list[bytes]] = {}
     for digest, change in changes.items():
@@ -87,11 +90,15 @@ def closed_set(changes: Mapping[bytes, Change], unreadable: Collection[bytes] = 
     return ClosedSet(tuple(order), stranded, heads)
 
 
-def _excluded(changes: Mapping[bytes, Change], unreadable: Collection[bytes]) -> dict[bytes, Why]:
-    places = Counter((change.actor, change.seq) for change in changes.values())
+def _excluded(
+    changes: Mapping[bytes, Change], unreadable: Collection[bytes], cut_off: Collection[bytes]
+) -> dict[bytes, Why]:
+    places = Counter((change.actor, change.seq) for digest, change in changes.items() if digest not in cut_off)
     excluded = dict.fromkeys(unreadable, Why.UNREADABLE)
     for digest, change in changes.items():
-        if places[change.actor, change.seq] > 1:
+        if digest in cut_off:
+            excluded[digest] = Why.REVOKED
+        elif places[change.actor, change.seq] > 1:
             excluded[digest] = Why.CONTESTED
     return excluded
 

@@ -35,10 +35,18 @@ class DevicesView:
         except PeerError:
             return
 
+    def by_serial(self, serial: int) -> DeviceCertificate | None:
+        """The certificate with this serial number, if it was heard of here."""
+        return self._by_serial.get(serial)
+
     def all(self) -> list[DeviceCertificate]:
         """Every device known, by name."""
         return sorted(self._by_serial.values(), key=lambda certificate: (certificate.name, certificate.serial))
 
+    def sealing(self, reader: bytes) -> list[DeviceCertificate]:
+        """The devices that may have sealed a record which names this 4-byte key id, revoked ones too."""
+        return [certificate for certificate in self._by_key_id.get(reader, ()) if certificate.roles & SEALING_ROLES]
+
     def sealing_keys(self, reader: bytes) -> list[bytes]:
-        """The log keys that may have sealed a record which names this 4-byte key id."""
-        return [c.log_key for c in self._by_key_id.get(reader, ()) if c.roles & SEALING_ROLES]
+        """Their log keys. A seal says who wrote a record; whether it counts is for the view of cards to say."""
+        return [certificate.log_key for certificate in self.sealing(reader)]

@@ -5,7 +5,8 @@ Each VENUE_CHANGE entry carries one raw Automerge change. It is taken up when
 * its author's genesis certificate has the role `manager`,
 * it is one plain change (:mod:`mesh.views.automerge_change`) whose actor id is the log id of the entry,
 
-and it counts when it belongs to the largest closed set (:mod:`mesh.views.closed_set`). The document is the same on
+and it counts when some entry that carries it is not cut off by its author's revocation (:mod:`mesh.views.trust`), and
+it belongs to the largest closed set of those (:mod:`mesh.views.closed_set`). The document is the same on
 every device that holds the same entries, in whatever order they came. `digest` names its state: SHA-256 over its sorted
 heads.
 """
@@ -22,6 +23,7 @@ from mesh.errors import PeerError
 from mesh.views.automerge_change import BadChange, Change, parse_change
 from mesh.views.automerge_document import BadDocument, DocumentFields, Unreadable, load, read_fields
 from mesh.views.closed_set import ClosedSet, Why, closed_set
+from mesh.views.trust import TrustView
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,11 @@ class _State:
 class VenueDocumentView:
     """The fold. Folding an entry twice changes nothing; the answers are functions of the set of entries folded."""
 
-    __slots__ = ("_changes", "_places", "_refused", "_state")
+    __slots__ = ("_changes", "_places", "_refused", "_state", "_trust", "_version")
 
-    def __init__(self) -> None:
+    def __init__(self, trust: TrustView | None = None) -> None:
+        self._trust = TrustView() if trust is None else trust
+        self._version = self._trust.version
         self._changes: dict[bytes, Change] = {}
         self._places: dict[bytes, set[_Place]] = {}
         self._refused: dict[bytes, RefusedChange] = {}
@@ -139,9 +143,13 @@ class VenueDocumentView:
         return tuple(sorted(set(self._changes[digest].dependencies) - self._changes.keys()))
 
     def _current(self) -> _State:
-        if self._state is None:
-            self._state = _evaluate(self._changes)
+        if self._state is None or self._version != self._trust.version:
+            self._version = self._trust.version
+            self._state = _evaluate(self._changes, {digest for digest in self._changes if self._is_cut_off(digest)})
         return self._state
+
+    def _is_cut_off(self, digest: bytes) -> bool:
+        return all(self._trust.is_cut_off(p.log_id, p.seq, p.entry_id) for p in self._places[digest])
 
 
 class NotAManager(PeerError):
@@ -163,11 +171,11 @@ def _checked(log_id: bytes, roles: Collection[Role], body: bytes) -> Change:
     return change
 
 
-def _evaluate(changes: dict[bytes, Change]) -> _State:
+def _evaluate(changes: dict[bytes, Change], cut_off: set[bytes]) -> _State:
     """Find the closed set that Automerge can apply. Each round takes one unreadable change out, so it ends."""
     unreadable: set[bytes] = set()
     while True:
-        closed = closed_set(changes, unreadable)
+        closed = closed_set(changes, unreadable, cut_off)
         if not closed.order:
             return _State(closed, None, "no venue document has arrived here yet")
         raws = [change.raw for change in closed.order]
