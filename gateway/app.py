@@ -12,11 +12,11 @@ from gateway.forward import LocalHead
 from gateway.sender import Sender, SenderNotice
 from gateway.settlement_api import OfferedRun
 from gateway.upstreams.settlement import SettlementClient, UpstreamAddress
-from mesh.core.frontier import Segment
 from mesh.core.kinds import Kind, Lane
 from mesh.errors import StorageError
 from mesh.ports import Piece, StoredRuns
 from mesh.shell.device import Device
+from mesh.shell.pieces import take_piece
 
 
 class DeviceLogs:
@@ -36,10 +36,11 @@ class DeviceLogs:
     async def read(self, target: LocalHead, first_seq: int) -> OfferedRun:
         log = self._device.node.frontier.logs[target.log_id]
         path = log.path(log.branches[target.branch], first_seq, target.head.seq)
-        segment = Segment(path[0].branch, first_seq, path[0].last_seq)
+        log_key = log.genesis.certificate.log_key
 
         def work(store: StoredRuns) -> Piece | None:
-            return store.read_run(target.log_id, segment)
+            # What cannot be proven is sent all the same: the service names the log, and the others go on.
+            return take_piece(store, target.log_id, path, log_key) or store.read_run(target.log_id, path[0])
 
         piece = await self._device.read_store(target.log_id, work)
         if piece is None:

@@ -44,11 +44,15 @@ class Signer(StatementSigner, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Consecutive entries as they are stored and sent: `count` of them, and the seq after the last."""
+    """Consecutive entries as they are stored and sent: `count` of them, and the seq after the last.
+
+    `cut` says that the piece ends inside a stored run, so that nobody has verified its last signature yet.
+    """
 
     count: int
     blob: bytes
     next_seq: int
+    cut: bool
 
 
 class StoredRuns(Protocol):

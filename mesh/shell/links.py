@@ -21,6 +21,7 @@ from mesh.core.messages import Plan, RunMessage, encode_message
 from mesh.limits import OUTBOX_BYTES_MAX, WANTS_IN_FLIGHT_PER_LINK_MAX
 from mesh.ports import Piece, StoredRuns
 from mesh.shell.device import Device
+from mesh.shell.pieces import segments_after, take_piece
 
 READ_BYTES: Final = 256 * 1024
 GATHER_BYTES: Final = 64 * 1024
@@ -139,11 +140,12 @@ class Link:
     async def _advance(self, device: Device, job: _Job) -> None:
         """Send the next pieces of one job, and take it off the list when nothing is left."""
         log_id = job.effect.log_id
+        log_key = device.node.frontier.logs[log_id].genesis.certificate.log_key
         if not job.started:
             job.started = True
             if not job.effect.pushed:
                 await self._begin_answer(device, job)
-        pieces = await device.read_store(log_id, lambda store: _take_pieces(store, log_id, job.segments))
+        pieces = await device.read_store(log_id, lambda store: _take_pieces(store, log_id, job.segments, log_key))
         if not job.segments or not pieces:
             self._jobs.remove(job)
         for piece in pieces:
@@ -172,23 +174,18 @@ def _locate(store: StoredRuns, job: _Job) -> tuple[Position | None, int]:
     effect = job.effect
     located = store.locate(effect.log_id, effect.segments, effect.locator)
     if located is not None:
-        job.segments = _after(job.segments, located.seq)
+        job.segments = segments_after(job.segments, located.seq)
     return located, store.measure(effect.log_id, job.segments)
 
 
-def _after(segments: list[Segment], seq: int) -> list[Segment]:
-    cut = [Segment(s.branch, max(s.first_seq, seq + 1), s.last_seq) for s in segments]
-    return [segment for segment in cut if segment.first_seq <= segment.last_seq]
-
-
-def _take_pieces(store: StoredRuns, log_id: bytes, segments: list[Segment]) -> list[Piece]:
+def _take_pieces(store: StoredRuns, log_id: bytes, segments: list[Segment], log_key: bytes) -> list[Piece]:
     """Read up to PIECES_PER_READ pieces and cut them off the front of `segments`."""
     pieces: list[Piece] = []
     while segments and len(pieces) < PIECES_PER_READ:
-        piece = store.read_run(log_id, segments[0])
+        piece = take_piece(store, log_id, segments, log_key)
         if piece is None:
-            del segments[0]
-            continue
+            segments.clear()
+            break
         pieces.append(piece)
-        segments[:] = _after(segments, piece.next_seq - 1)
+        segments[:] = segments_after(segments, piece.next_seq - 1)
     return pieces

@@ -304,7 +304,7 @@ class RunStore:
         )
         values = (self._log(log_id), segment.branch, segment.first_seq, segment.last_seq)
         blobs: list[bytes] = []
-        count, size, next_seq = 0, 0, segment.first_seq
+        count, size, next_seq, cut = 0, 0, segment.first_seq, False
         for first, run_last, stored in self._execute(sql, values):
             assert isinstance(first, int) and isinstance(run_last, int) and isinstance(stored, bytes)
             last, blob = min(run_last, segment.last_seq), stored
@@ -315,8 +315,8 @@ class RunStore:
             if count and (count + added > RUN_ENTRIES_MAX or size + len(blob) > RUN_BYTES_MAX):
                 break
             blobs.append(blob)
-            count, size, next_seq = count + added, size + len(blob), last + 1
-        return Piece(count, b"".join(blobs), next_seq) if count else None
+            count, size, next_seq, cut = count + added, size + len(blob), last + 1, last < run_last
+        return Piece(count, b"".join(blobs), next_seq, cut) if count else None
 
     def read_entries(self, log_id: bytes, segment: Segment) -> list[bytes]:
         """The raw entries of one segment."""
