@@ -120,7 +120,7 @@ def power_cuts(
     every: int = 1,
     rotate: bool = False,
 ) -> Tally:
-    """The power goes once, before each operation of a life and before none: with every fate, or with one after another."""
+    """The power goes once, before each operation of a life and before none; with every fate, or with each in turn."""
     tally = Tally()
     for number, cut in enumerate(range(1, measure(make()) + 2, every)):
         for fate in [fates[number % len(fates)]] if rotate else fates:
