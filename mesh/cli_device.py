@@ -14,6 +14,7 @@ from mesh.limits import ENROLMENT_BYTES_MAX
 from mesh.shell.enrolment import REQUEST_FILE, make_device
 from mesh.shell.files import read_file
 from mesh.shell.keys import load_identity
+from mesh.shell.pkcs11_uri import parse_token_uri
 from mesh.shell.starter import import_starter
 from mesh.shell.venue import accept_answer
 
@@ -34,13 +35,20 @@ device.add_command(settings_command)
     "--dir", "directory", type=DIRECTORY, required=True, help="New directory for this device's keys and data."
 )
 @click.option("--name", required=True, help="What people call the device, for example 'Bar A'.")
-def request(directory: Path, name: str) -> None:
+@click.option(
+    "--signer",
+    metavar="PKCS11-URI",
+    help="Make the key that signs sales inside a token, for example "
+    "'pkcs11:token=bar-a?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=/etc/tapmesh/pin'.",
+)
+def request(directory: Path, name: str, signer: str | None) -> None:
     """Make this device's keys, and a request for the venue's authority to sign.
 
-    The private keys stay in the directory. Carry the request to the authority; it is no secret.
+    The private keys stay in the directory; with --signer the one that signs sales is made in the token and cannot be
+    read from it. Carry the request to the authority; it is no secret.
     """
     with errors_shown():
-        made = make_device(directory, name)
+        made = make_device(directory, name, token=None if signer is None else parse_token_uri(signer))
     say(f"{made.name!r} has keys of its own: fingerprint {made.fingerprint}")
     say(f"Carry {directory / REQUEST_FILE} to the authority; both sides compare that fingerprint.")
 

@@ -101,6 +101,8 @@ UPSTREAM_POLL_S: Final = 1.0
 
 # --- Identity and enrolment ---------------------------------------------------------------------------------------
 CERTIFICATE_ROLES_MAX: Final = 16
+TOKEN_URI_CHARS_MAX: Final = 2048
+PIN_BYTES_MAX: Final = 256
 LOGS_PER_SIGNER_MAX: Final = 1024
 """Logs that one process opens: three lanes, and a new log where a transaction was rolled back after signing."""
 KEY_FILE_BYTES_MAX: Final = 4 * 1024

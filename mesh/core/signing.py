@@ -29,8 +29,8 @@ from mesh.errors import LocalError
 from mesh.limits import LOGS_PER_SIGNER_MAX
 
 _UNTOUCHED: Final = (
-    "Nothing was signed and no money moved; what was signed before stays good. End the program and start it again: it "
-    "opens new logs. It is a fault of the program, so please report it"
+    "Nothing was signed, and what was signed before stays good. Start the program again: it opens new logs, and a tap "
+    "that was under way is finished from its stored intent. It is a fault of the program, so please report it"
 )
 
 

@@ -15,12 +15,17 @@ from mesh.shell.keys import (
     CERTIFICATE_FILE,
     LINK_KEY_FILE,
     LOG_KEY_FILE,
+    LOG_TOKEN_FILE,
     ROOT_FILE,
     create_key_file,
+    create_token_key,
+    load_log_signer,
     load_signer,
+    name_token_key,
     read_certificate,
     write_certificate,
 )
+from mesh.shell.pkcs11_uri import TokenUri
 
 REQUEST_FILE: Final = "request.cbor"
 
@@ -37,13 +42,18 @@ class OtherVenue(LocalError):
     """The device's directory belongs to another venue than the answer; nothing was changed."""
 
 
-def make_device(directory: Path, name: str) -> Request:
-    """Make a device's keys and its request in a new directory; the request's bytes are in `request.cbor`."""
+def make_device(directory: Path, name: str, *, token: TokenUri | None = None) -> Request:
+    """Make a device's keys and its request in a new directory; the request's bytes are in `request.cbor`.
+
+    With `token` the log key is made inside that token and never leaves it; the token is tried before anything is made.
+    """
     problem = check_device_name(name)
     if problem is not None:
         raise BadName(f"{name!r} cannot be a device's name: {problem}")
+    named = None if token is None else name_token_key(token, f"tapmesh {name}")
     make_new_directory(directory)
-    link, log = create_key_file(directory / LINK_KEY_FILE), create_key_file(directory / LOG_KEY_FILE)
+    link = create_key_file(directory / LINK_KEY_FILE)
+    log = create_key_file(directory / LOG_KEY_FILE) if named is None else create_token_key(directory, named)
     data = make_request(name, link.public_key, log.public_key, sign_link=link.sign, sign_log=log.sign)
     write_new_file(directory / REQUEST_FILE, data)
     return parse_request(data)
@@ -65,10 +75,10 @@ def require_no_certificate(directory: Path) -> None:
 
 def check_answer(directory: Path, data: bytes) -> Answer:
     """Check an authority's answer against the keys in `directory`; writes nothing."""
-    if not (directory / LOG_KEY_FILE).exists():
+    if not any((directory / name).exists() for name in (LOG_KEY_FILE, LOG_TOKEN_FILE)):
         raise CannotRead(f"there is no device in {directory}: run 'tapmesh device request' first")
     require_no_certificate(directory)
-    link, log = load_signer(directory / LINK_KEY_FILE), load_signer(directory / LOG_KEY_FILE)
+    link, log = load_signer(directory / LINK_KEY_FILE), load_log_signer(directory)
     return parse_answer(data, link.public_key, log.public_key)
 
 

@@ -3,7 +3,8 @@
 ::
 
     DIR/link.key     PKCS #8 PEM, Ed25519, mode 0600: TLS
-    DIR/log.key      PKCS #8 PEM, Ed25519, mode 0600: signs entries (behind the Signer port)
+    DIR/log.key      PKCS #8 PEM, Ed25519, mode 0600: signs entries (behind the Signer port); or instead of it
+    DIR/log.pkcs11   where that key is inside a token (RFC 7512), mode 0600
     DIR/request.cbor what the authority signs (mesh.core.enrolment)
     DIR/root.pem     the venue's root certificate
     DIR/device.pem   this device's certificate; written last, so it is there only when the device is whole
@@ -13,6 +14,8 @@ Private keys are made here and never leave.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,13 +28,15 @@ from nacl.signing import SigningKey
 
 from mesh.core.certificate import DeviceCertificate, VenueRoot, parse_device_certificate, parse_venue_root
 from mesh.errors import LocalError
-from mesh.limits import CERTIFICATE_BYTES_MAX, KEY_FILE_BYTES_MAX
+from mesh.limits import CERTIFICATE_BYTES_MAX, KEY_FILE_BYTES_MAX, TOKEN_URI_CHARS_MAX
 from mesh.ports import Signer
 from mesh.shell.files import CannotRead, read_file, read_private_file, write_new_file
+from mesh.shell.pkcs11_uri import TokenUri, parse_token_uri
 from mesh.shell.signers import LogSigner
 
 LINK_KEY_FILE: Final = "link.key"
 LOG_KEY_FILE: Final = "log.key"
+LOG_TOKEN_FILE: Final = "log.pkcs11"
 ROOT_FILE: Final = "root.pem"
 CERTIFICATE_FILE: Final = "device.pem"
 _PEM_BYTES_MAX: Final = 2 * CERTIFICATE_BYTES_MAX
@@ -43,6 +48,14 @@ class NotEnrolled(LocalError):
 
 class KeysDoNotMatch(LocalError):
     """The certificate in a device's directory binds other keys than the key files hold."""
+
+
+class TwoLogKeys(LocalError):
+    """The directory names a key file and a token; which one the device is cannot be guessed."""
+
+
+class TokenLibraryMissing(LocalError):
+    """The key is in a token, and the library for tokens is not installed."""
 
 
 class FileKey:
@@ -102,6 +115,49 @@ def load_signer(path: Path) -> LogSigner:
     return LogSigner(FileKey(load_private_key(path).private_bytes_raw()))
 
 
+def load_log_signer(directory: Path) -> LogSigner:
+    """The signer over the device's log key, in its file or in its token; the errors of either."""
+    token_file = directory / LOG_TOKEN_FILE
+    if not token_file.exists():
+        return load_signer(directory / LOG_KEY_FILE)
+    if (directory / LOG_KEY_FILE).exists():
+        raise TwoLogKeys(
+            f"{directory} has a log key in a file ({LOG_KEY_FILE}) and one in a token ({LOG_TOKEN_FILE}). Nothing was "
+            f"signed. Move away the one that is not in the device's certificate"
+        )
+    text = read_private_file(token_file, bytes_max=TOKEN_URI_CHARS_MAX, meaning="where the log key's token is")
+    uri = parse_token_uri(text.decode("utf-8", "replace").strip())
+    with _token_library():
+        from mesh.shell.pkcs11 import open_key  # noqa: PLC0415  only where a token is
+    return LogSigner(open_key(uri))
+
+
+def name_token_key(uri: TokenUri, label: str) -> TokenUri:
+    """Check the token for a new log key and give that key its name; writes nothing, here or there."""
+    with _token_library():
+        from mesh.shell.pkcs11 import address_new_key  # noqa: PLC0415  only where a token is
+    return address_new_key(uri, label)
+
+
+def create_token_key(directory: Path, uri: TokenUri) -> LogSigner:
+    """Note the address from :func:`name_token_key` in the device's directory, then make the key in the token."""
+    write_new_file(directory / LOG_TOKEN_FILE, f"{uri}\n".encode(), private=True)
+    with _token_library():
+        from mesh.shell.pkcs11 import make_key  # noqa: PLC0415  only where a token is
+    return LogSigner(make_key(uri))
+
+
+@contextmanager
+def _token_library() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise TokenLibraryMissing(
+            f"the log key is in a token, and the library for that is not installed ({error.name}): nothing was signed. "
+            f"Install this program with it: pip install 'tapmesh[pkcs11]'"
+        ) from error
+
+
 def write_certificate(path: Path, der: bytes) -> None:
     """Write a certificate as PEM; never overwrites."""
     certificate = x509.load_der_x509_certificate(der)
@@ -131,7 +187,7 @@ def load_identity(directory: Path) -> Identity:
     root = parse_venue_root(read_certificate(directory / ROOT_FILE, "the venue's root certificate"))
     der = read_certificate(directory / CERTIFICATE_FILE, "the device's certificate")
     certificate = parse_device_certificate(der, root)
-    signer = load_signer(directory / LOG_KEY_FILE)
+    signer = load_log_signer(directory)
     link_key = load_private_key(directory / LINK_KEY_FILE).public_key().public_bytes_raw()
     if (link_key, signer.public_key) != (certificate.link_key, certificate.log_key):
         raise KeysDoNotMatch(

@@ -76,8 +76,8 @@ class LogSigner:
         signature = self._key.sign(message)
         if len(signature) != SIGNATURE_BYTES:
             raise KeyFailed(
-                f"the key answered with {len(signature)} bytes instead of a signature: nothing was signed and nothing "
-                f"was charged. Check the token or the key file, then start the program again"
+                f"the key answered with {len(signature)} bytes instead of a signature, so nothing was signed. A tap "
+                f"that was under way is finished from its stored intent. Check the token, then start the program again"
             )
         return signature
 
@@ -85,8 +85,8 @@ class LogSigner:
         if os.getpid() != self._process:
             raise OtherProcess(
                 f"process {os.getpid()} asked to sign with a signer of process {self._process}, which goes on by "
-                f"itself: both could sign one seq, and that is proof against this device. Nothing was signed and no "
-                f"money moved. Let each process open its own device; please report it"
+                f"itself: both could sign one seq, and that is proof against this device. Nothing was signed. "
+                f"Let each process open its own device; please report it"
             )
 
     def __reduce__(self) -> NoReturn:
