@@ -12,6 +12,7 @@ import trio
 from mesh.cli_device import DIRECTORY, FILE, describe
 from mesh.cli_join import codes, enrol_from, root, welcome
 from mesh.cli_output import errors_shown, say
+from mesh.cli_trust import revoke_command, rotate_command
 from mesh.core.currency import currency_of
 from mesh.core.enrolment import make_starter
 from mesh.core.kinds import Role
@@ -47,6 +48,8 @@ def venue() -> None:
 venue.add_command(welcome)
 venue.add_command(codes)
 venue.add_command(root)
+venue.add_command(revoke_command)
+venue.add_command(rotate_command)
 
 
 @venue.command()

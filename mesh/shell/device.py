@@ -58,6 +58,7 @@ from mesh.shell.own_logs import Appended, OwnLogs
 from mesh.shell.replica import Replica
 from mesh.shell.store import Durability, RunStore
 from mesh.shell.verifier import Verifier
+from mesh.views.bundle_keys import BundleKeysView
 from mesh.views.cards import CardsView, Conflict, TapRef
 from mesh.views.devices import DevicesView
 from mesh.views.evidence import case_pairs, check_case, is_tap, make_case
@@ -146,6 +147,7 @@ class Device:
         self.cards = CardsView(self.trust)
         self.venue = VenueDocumentView(self.trust)
         self.devices = DevicesView(identity.root)
+        self.bundle_keys = BundleKeysView(self.trust)
         self.node = Node(identity.certificate, identity.root, zone)
         self.replica = replica
         self.verifier = Verifier(replica, self._log_key, lambda log_id, seq: self.post(SignatureFailed(log_id, seq)))
@@ -329,6 +331,8 @@ class Device:
             match fields[5]:
                 case Kind.VENUE_CHANGE:
                     self.venue.fold(run.log_id, seq, identifier, genesis.certificate.roles, body)
+                case Kind.BUNDLE_KEY:
+                    self.bundle_keys.fold(run.log_id, seq, identifier, genesis.certificate.roles, body)
                 case Kind.DEVICE if Role.MANAGER in genesis.certificate.roles:
                     self.devices.fold(body)
 

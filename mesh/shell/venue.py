@@ -23,6 +23,7 @@ from mesh.shell.authority import (
     create_authority,
     open_authority,
 )
+from mesh.shell.bundle_key import complete
 from mesh.shell.device import open_device
 from mesh.shell.enrolment import check_answer, install_certificate, make_device
 from mesh.shell.files import give_name, make_new_directory, require_absent
@@ -107,6 +108,7 @@ async def starter(venue: Path) -> tuple[bytes, ...]:
         for certificate in issued:
             if certificate.serial not in known:
                 await device.append(Lane.CONTROL, Kind.DEVICE, certificate.der)
+        await complete(device)
     return export_starter(load_identity(manager))
 
 

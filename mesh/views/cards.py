@@ -8,7 +8,7 @@ facts are kept packed, 81 bytes a tap, and evaluated when somebody asks, so that
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
@@ -247,12 +247,9 @@ class CardsView:
         """Whether a tap that counts here wrote the record with this hash: then it is vouched for by the venue."""
         return any(fact.written == record_hash[:HASH_PREFIX_BYTES] for fact in self.account(card).counted)
 
-    def money_of(self, log_ids: Collection[bytes]) -> tuple[list[TapFact], list[TapFact]]:
-        """The taps of these logs: those that count, and those that do not. Looks at every card."""
-        numbers = {self._log_numbers[log_id] for log_id in log_ids if log_id in self._log_numbers}
-        accounts = [self.account(card) for card in self._cards]
-        counted = [fact for account in accounts for fact in account.counted if fact.log in numbers]
-        return counted, [fact for account in accounts for fact in account.uncounted if fact.log in numbers]
+    def counted(self) -> set[TapFact]:
+        """Every tap that counts now, of all cards: to say what a ruling changes."""
+        return {fact for card in self._cards for fact in self.account(card).counted}
 
     def _not_counted(self, facts: Sequence[TapFact]) -> frozenset[bytes]:
         """Facts that are contested, or that their own device aborted later."""
