@@ -16,6 +16,7 @@ from mesh.shell.keys import read_certificate
 from mesh.shell.looking import Look, SeenEntry, SeenLog, find_log, look_into
 from mesh.shell.verify import verify_store
 from mesh.views.entry_fields import Shown, entry_fields, kind_name
+from mesh.views.trust import LogTrust
 
 _DIRECTORY = click.option(
     "--dir",
@@ -46,9 +47,12 @@ def ls(directory: Path, as_json: bool) -> None:
         look = look_into(directory)
         logs = look.logs()
         contested = look.contested_from(logs)
+        trust = look.trust(logs, contested)
         for seen in logs:
-            fields = _log_fields(seen, contested.get(seen.log_id))
-            say(json.dumps(fields) if as_json else _log_line(seen, contested.get(seen.log_id)))
+            standing = None if seen.genesis is None else trust.log_trust(seen.log_id)
+            fields = _log_fields(seen, contested.get(seen.log_id)) | _trust_fields(standing)
+            line = _log_line(seen, contested.get(seen.log_id)) + _trust_text(standing)
+            say(json.dumps(fields) if as_json else line)
         if not as_json:
             say(f"{len(logs)} logs, {sum(seen.entries for seen in logs)} entries")
         _end(look)
@@ -119,6 +123,23 @@ def _end(look: Look) -> None:
             f"{'; '.join(look.problems)}. Everything else was shown. Nothing was changed: keep a copy of the files; "
             f"what other devices hold of these logs comes back from them"
         )
+
+
+def _trust_fields(standing: LogTrust | None) -> dict[str, Shown]:
+    if standing is None or not standing.revoked:
+        return {"revoked": False}
+    cuts: list[Shown] = [None if cut is None else {"seq": cut.seq, "id": cut.id.hex()} for cut in standing.cuts]
+    return {"revoked": True, "cuts": cuts, "counted_to": standing.counted_to}
+
+
+def _trust_text(standing: LogTrust | None) -> str:
+    if standing is None or not standing.revoked:
+        return ""
+    if standing.counted_to is not None:
+        return f", REVOKED, counts to {standing.counted_to}"
+    if None in standing.cuts:
+        return ", REVOKED, nothing of it counts"
+    return ", REVOKED, nothing of it counts until the entry of its cut arrives"
 
 
 def _log_fields(seen: SeenLog, contested_from: int | None) -> dict[str, Shown]:

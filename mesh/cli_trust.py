@@ -110,7 +110,8 @@ def _say_outcome(outcome: Outcome, amount: Callable[[int], str]) -> None:
     for log_id, place in sorted(statement.cut.items()):
         say(f"  counts: log {log_id.hex()} up to entry {place.seq} ({place.id.hex()[:16]})")
     if not statement.cut:
-        say("  nothing of it counts.")
+        say("  nothing of it counts. If that is only because this office held none of its entries: let the manager's")
+        say(f"  device meet the others, then 'tapmesh venue revoke {outcome.device.name!r} --cut held' counts them.")
     if outcome.left_out:
         say(f"  {outcome.left_out} logs found no room in the cut: nothing of them counts.")
     for text, facts in (("no longer count", outcome.no_longer), ("count again", outcome.again)):

@@ -17,9 +17,11 @@ from mesh.core.entry import Entry, decode_entry
 from mesh.core.fork import check_fork_proof
 from mesh.core.frontier import Branch
 from mesh.core.kinds import Kind, Lane
+from mesh.core.revocation import parse_statement
 from mesh.errors import LocalError, PeerError, StorageError
 from mesh.shell.keys import ROOT_FILE, read_certificate
 from mesh.shell.store import Durability, RunStore, StoredLog, StoredRun
+from mesh.views.trust import TrustView
 
 STORE_FILES: Final = ("own.db", "replica.db")
 
@@ -91,6 +93,37 @@ class Look:
                     continue
                 contested[proof.log_id] = min(proof.seq, contested.get(proof.log_id, proof.seq))
         return contested
+
+    def trust(self, logs: list[SeenLog], contested: dict[bytes, int]) -> TrustView:
+        """What counts of each log whose beginning can be read, by the revocations and the forks that are seen here."""
+        trust = TrustView()
+        known = [(log, log.genesis) for log in logs if log.genesis is not None]
+        for log, genesis in known:
+            trust.open_log(log.log_id, genesis.certificate.serial)
+            if log.log_id in contested:
+                trust.contest(log.log_id, contested[log.log_id])
+        for body in self._statements([log for log, genesis in known if genesis.lane is Lane.CONTROL]):
+            try:
+                trust.revoke(parse_statement(body, self.root))
+            except PeerError:
+                continue
+        for log, genesis in known:
+            if genesis.certificate.serial in trust.revocations:
+                for seen in self.entries(log):
+                    if seen.entry is not None:
+                        trust.hold(log.log_id, seen.seq, seen.entry.prev, [seen.entry.id])
+        return trust
+
+    def _statements(self, control: list[SeenLog]) -> Iterator[bytes]:
+        """Every revocation in the control logs, and those that own.db keeps apart."""
+        for log in control:
+            yield from (s.entry.body for s in self.entries(log) if s.entry and s.entry.kind == Kind.REVOCATION)
+        if (self.directory / STORE_FILES[0]).exists():
+            try:
+                with closing(self._open(STORE_FILES[0])) as store:
+                    yield from [body for _, body in store.statements()]
+            except StorageError as error:
+                self.problems.append(f"{STORE_FILES[0]}: {error}")
 
     def entries(self, log: SeenLog, first_seq: int = 0, last_seq: int | None = None) -> Iterator[SeenEntry]:
         """What a log holds, branch by branch."""

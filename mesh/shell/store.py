@@ -433,6 +433,8 @@ class RunStore:
         self._db.execute("INSERT OR IGNORE INTO statement VALUES (?, ?)", (digest, body))
 
     def statements(self) -> list[tuple[bytes, bytes]]:
+        if not list(self._execute("SELECT 1 FROM sqlite_schema WHERE name = 'statement'")):
+            return []  # a file that was written before there were any, and is only looked at
         return self._pairs("SELECT digest, body FROM statement ORDER BY digest")
 
     def _pairs(self, sql: str) -> list[tuple[bytes, bytes]]:

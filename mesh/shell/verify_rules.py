@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from mesh.core.bundle_key import decode_sealed_keys
 from mesh.core.certificate import VenueRoot, parse_device_certificate
 from mesh.core.chain import Genesis
 from mesh.core.entry import Entry
 from mesh.core.fork import check_fork_proof
 from mesh.core.kinds import Kind, Lane, Role
 from mesh.core.receipt import verify_receipt
+from mesh.core.revocation import parse_statement
 from mesh.errors import PeerError
 from mesh.views.automerge_change import parse_change
 from mesh.views.entry_fields import kind_name
@@ -28,12 +30,14 @@ _LANES: Final = {
     Kind.VENUE_CHANGE: Lane.CONTROL,
     Kind.DEVICE: Lane.CONTROL,
     Kind.RECEIPT: Lane.CONTROL,
+    Kind.BUNDLE_KEY: Lane.CONTROL,
     Kind.TAP: Lane.MONEY,
     Kind.ABORT: Lane.MONEY,
 }
 _ROLES: Final = {
     Kind.VENUE_CHANGE: frozenset({Role.MANAGER}),
     Kind.DEVICE: frozenset({Role.MANAGER}),
+    Kind.BUNDLE_KEY: frozenset({Role.MANAGER}),
 }
 """Who may write kinds that need a role as such; what a tap needs depends on its operation."""
 
@@ -65,6 +69,10 @@ def body_holds(entry: Entry, genesis: Genesis, root: VenueRoot) -> str | None:
                 decode_abort(entry.body)
             case Kind.FORK_PROOF:
                 check_fork_proof(entry.body, root)
+            case Kind.REVOCATION:
+                parse_statement(entry.body, root)
+            case Kind.BUNDLE_KEY:
+                decode_sealed_keys(entry.body)
             case Kind.DEVICE:
                 parse_device_certificate(entry.body, root)
             case Kind.RECEIPT:

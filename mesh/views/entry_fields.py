@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+from mesh.core.bundle_key import decode_sealed_keys
 from mesh.core.certificate import DeviceCertificate, VenueRoot, parse_device_certificate
 from mesh.core.chain import parse_genesis
 from mesh.core.entry import Entry
 from mesh.core.fork import check_fork_proof
 from mesh.core.kinds import Kind
 from mesh.core.receipt import decode_receipt
+from mesh.core.revocation import Statement, parse_statement
 from mesh.errors import PeerError
 from mesh.views.automerge_change import parse_change
 from mesh.views.card_record import RECORD_BYTES, decode_record, record_hash
@@ -64,6 +66,12 @@ def _known(entry: Entry, root: VenueRoot) -> dict[str, Shown] | None:
         case Kind.FORK_PROOF:
             proof = check_fork_proof(entry.body, root)
             return {"log": proof.log_id.hex(), "at_seq": proof.seq}
+        case Kind.REVOCATION:
+            return _revocation(parse_statement(entry.body, root))
+        case Kind.BUNDLE_KEY:
+            sealed = decode_sealed_keys(entry.body)
+            holders: list[Shown] = [str(serial) for serial in sealed.boxes]
+            return {"generation": sealed.name.generation, "key_id": sealed.name.key_id.hex(), "sealed_for": holders}
         case Kind.VENUE_CHANGE:
             change = parse_change(entry.body)
             return {"change": change.hash.hex(), "change_seq": change.seq, "operations": change.operations}
@@ -77,6 +85,13 @@ def _genesis(entry: Entry, root: VenueRoot) -> dict[str, Shown]:
         {"log": head.log_id.hex(), "seq": head.seq, "id": head.id.hex()} for head in genesis.known_heads
     ]
     return {**_device(genesis.certificate), "lane": genesis.lane.name, "known_heads": heads}
+
+
+def _revocation(statement: Statement) -> dict[str, Shown]:
+    cut: list[Shown] = [
+        {"log": log_id.hex(), "seq": place.seq, "id": place.id.hex()} for log_id, place in statement.cut.items()
+    ]
+    return {"serial": str(statement.serial), "number": statement.number, "cut": cut}
 
 
 def _device(certificate: DeviceCertificate) -> dict[str, Shown]:
