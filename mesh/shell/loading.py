@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mesh.core.chain import Genesis, KnownHead, check_run, parse_genesis
+from mesh.core.chain import Genesis, KnownHead, Run, check_run, parse_genesis, split_run
 from mesh.core.entry import LOG_ID_BYTES, entry_id
 from mesh.core.events import Effect
+from mesh.core.frontier import Branch, Position
 from mesh.core.kinds import Lane
 from mesh.errors import PeerError
-from mesh.shell.store import RunStore, StoreDamaged, StoredLog
+from mesh.shell.store import RunStore, StoreDamaged, StoredLog, StoredRun
 from mesh.views.evidence import case_pairs
 
 if TYPE_CHECKING:
@@ -65,14 +66,74 @@ def _load_statements(device: Device, own: RunStore) -> list[Effect]:
 
 
 def _load_log(device: Device, store: RunStore, log: StoredLog, genesis: Genesis, *, is_own: bool) -> list[Effect]:
+    chains = _Chains(log)
     device.node.restore(log.log_id, genesis, log.branches, own=is_own)
     effects: list[Effect] = []
-    for entries in store.runs(log.log_id):
-        run = check_run(log.log_id, entries)
+    for stored in store.stored_runs(log.log_id):
+        run = check_run(log.log_id, split_run(stored.last_seq - stored.first_seq + 1, stored.blob))
+        chains.follow(stored, run)
         device.fold(run, genesis)
         if genesis.lane is Lane.CONTROL:
             effects += device.node.restore_control(run)
+    chains.require_whole()
     return effects
+
+
+class NoChain(PeerError):
+    """What is stored of a log does not hold together, though each piece of it may."""
+
+
+class _Chains:
+    """The branches of one stored log, followed run by run: SQLite may call a file whole in which a run is missing."""
+
+    def __init__(self, log: StoredLog) -> None:
+        if entry_id(log.genesis)[:LOG_ID_BYTES] != log.log_id:
+            raise NoChain("its genesis is another log's")
+        self._log = log
+        # Copied, because a frontier thins the tips out that it is given.
+        self._tips = {branch.number: frozenset(branch.tips) for branch in log.branches}
+        self._at = {branch.number: Position(branch.from_seq - 1, branch.prev) for branch in log.branches}
+        self._joints: dict[tuple[int, int], bytes] = {}
+        """Ids that forks leave from, by branch and seq, until they are met."""
+        for branch in log.branches:
+            if branch.parent is not None:
+                self._joints[self._place_on_parent(branch)] = branch.prev
+
+    def _place_on_parent(self, branch: Branch) -> tuple[int, int]:
+        """Which branch holds the entry that `branch` follows: its parent, or what that hangs from."""
+        numbered = {held.number: held for held in self._log.branches}
+        seq = branch.from_seq - 1
+        holder = branch
+        for _ in numbered:
+            found = None if holder.parent is None else numbered.get(holder.parent)
+            if found is None:
+                break
+            holder = found
+            if holder.from_seq <= seq <= holder.head.seq:
+                return holder.number, seq
+        raise NoChain(f"the branch from seq {branch.from_seq} leaves one that is not there")
+
+    def follow(self, stored: StoredRun, run: Run) -> None:
+        """The next run of a branch, in order of seq."""
+        before = self._at.get(stored.branch)
+        if before is None or (run.first_seq, run.prev) != (before.seq + 1, before.id):
+            raise NoChain(f"the run at seq {run.first_seq} follows nothing that is stored")
+        at = Position(run.last_seq, run.tip_id)
+        if stored.first_seq != run.first_seq or at not in self._tips[stored.branch]:
+            raise NoChain(f"the run at seq {run.first_seq} is not what it is filed as")
+        self._at[stored.branch] = at
+        for (branch, seq), prev in list(self._joints.items()):
+            if branch == stored.branch and run.first_seq <= seq <= run.last_seq:
+                if run.ids[seq - run.first_seq] != prev:
+                    raise NoChain(f"a branch says that it follows another entry than the one at seq {seq}")
+                del self._joints[branch, seq]
+
+    def require_whole(self) -> None:
+        for branch in self._log.branches:
+            if self._at[branch.number] != branch.head:
+                raise NoChain(f"it ends at seq {self._at[branch.number].seq}, not at {branch.head.seq}")
+        if self._joints:
+            raise NoChain("a branch leaves an entry that is not stored")
 
 
 def _load_evidence(device: Device, own: RunStore) -> None:

@@ -26,7 +26,7 @@ import apsw
 from mesh.core.chain import Run, encode_run, split_run
 from mesh.core.entry import entry_id
 from mesh.core.frontier import Branch, Position, Segment
-from mesh.errors import LocalError, StorageError
+from mesh.errors import LocalError, PeerError, StorageError
 from mesh.limits import RUN_BYTES_MAX, RUN_ENTRIES_MAX
 from mesh.ports import Piece
 
@@ -205,6 +205,8 @@ class RunStore:
     def _execute(self, sql: str, values: Sequence[object] = ()) -> Iterator[tuple[object, ...]]:
         try:
             yield from self._db.execute(sql, tuple(values))
+        except (apsw.CorruptError, apsw.NotADBError) as error:
+            raise StoreDamaged(f"{self.path} is damaged ({error}); it was left as it is") from error
         except apsw.Error as error:
             raise StorageError(f"{self.path}: the disk refused a read ({error}); check the disk") from error
 
@@ -274,12 +276,15 @@ class RunStore:
         return found
 
     def _branches(self, log: int) -> Iterator[Branch]:
-        rows = list(
-            self._db.execute("SELECT number, from_seq, prev, parent, attached FROM branch WHERE log = ?", (log,))
-        )
+        rows = list(self._execute("SELECT number, from_seq, prev, parent, attached FROM branch WHERE log = ?", (log,)))
         for number, from_seq, prev, parent, attached in rows:
+            assert isinstance(number, int) and isinstance(from_seq, int) and isinstance(prev, bytes)
+            assert parent is None or isinstance(parent, int)
             sql = "SELECT last_seq, tip FROM run WHERE log = ? AND branch = ? ORDER BY first_seq"
-            tips = [Position(seq, tip) for seq, tip in self._db.execute(sql, (log, number))]
+            tips = []
+            for seq, tip in self._execute(sql, (log, number)):
+                assert isinstance(seq, int) and isinstance(tip, bytes)
+                tips.append(Position(seq, tip))
             first = self._first_id(log, number)
             if tips and first is not None and tips[0].seq != from_seq:
                 tips.insert(0, Position(from_seq, first))
@@ -290,8 +295,13 @@ class RunStore:
         sql = (
             "SELECT last_seq - first_seq + 1, entries FROM run WHERE log = ? AND branch = ? ORDER BY first_seq LIMIT 1"
         )
-        row = self._db.execute(sql, (log, branch)).fetchone()
-        return None if row is None else entry_id(split_run(row[0], row[1])[0])
+        for count, blob in self._execute(sql, (log, branch)):
+            assert isinstance(count, int) and isinstance(blob, bytes)
+            try:
+                return entry_id(split_run(count, blob)[0])
+            except PeerError as error:
+                raise StoreDamaged(f"{self.path} holds a run that is none ({error}); it was left as it is") from error
+        return None
 
     def read_run(self, log_id: bytes, segment: Segment) -> Piece | None:
         """As many whole runs from `segment.first_seq` on as fit one frame; None where nothing is left.
