@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mesh.cli_output import errors_shown, say
+from mesh.cli_set_aside import set_aside
 from mesh.cli_settings import settings_command
 from mesh.core.certificate import DeviceCertificate
 from mesh.core.enrolment import parse_starter
@@ -27,6 +28,7 @@ def device() -> None:
     """Make this device a member of a venue by files: request, accept, load. With a code: 'tapmesh join'."""
 
 
+device.add_command(set_aside)
 device.add_command(settings_command)
 
 

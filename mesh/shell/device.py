@@ -51,6 +51,7 @@ from mesh.core.revocation import Statement
 from mesh.errors import PeerError
 from mesh.limits import CASE_TAPS_MAX
 from mesh.ports import Links, Store
+from mesh.shell.damage import open_own, replica_damage_explained
 from mesh.shell.keys import Identity, load_identity
 from mesh.shell.loading import load
 from mesh.shell.lock import exclusive
@@ -461,11 +462,11 @@ async def open_device(directory: Path, *, zone: str = "") -> AsyncIterator[Devic
     """Open the device in `directory` for this process alone; refuses if it is in use, not enrolled, or damaged."""
     identity = load_identity(directory)
     with exclusive(directory):
-        own = RunStore(directory / OWN_FILE, Durability.POWER_CUT)
-        own.check()
+        own = open_own(directory / OWN_FILE)
         own_reader = RunStore(directory / OWN_FILE, Durability.POWER_CUT, read_only=True)
-        writer = RunStore(directory / REPLICA_FILE, Durability.PROCESS)
-        reader = RunStore(directory / REPLICA_FILE, Durability.PROCESS, read_only=True)
+        with replica_damage_explained(directory / REPLICA_FILE):
+            writer = RunStore(directory / REPLICA_FILE, Durability.PROCESS)
+            reader = RunStore(directory / REPLICA_FILE, Durability.PROCESS, read_only=True)
         replica = Replica(writer, reader)
         device = Device(identity, own, own_reader, replica, zone)
         effects = await trio.to_thread.run_sync(partial(device.load, own, writer))

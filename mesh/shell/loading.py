@@ -6,15 +6,17 @@ link of every log. What is not a chain is damage, and is named.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mesh.core.chain import Genesis, KnownHead, Run, check_run, parse_genesis, split_run
+from mesh.core.chain import KnownHead, Run, check_run, parse_genesis, split_run
 from mesh.core.entry import LOG_ID_BYTES, entry_id
 from mesh.core.events import Effect
 from mesh.core.frontier import Branch, Position
 from mesh.core.kinds import Lane
 from mesh.errors import PeerError
+from mesh.shell.damage import own_damage_explained, replica_damage_explained
 from mesh.shell.store import RunStore, StoreDamaged, StoredLog, StoredRun
 from mesh.views.evidence import case_pairs
 
@@ -33,22 +35,19 @@ class Loaded:
 def load(device: Device, own: RunStore, replica: RunStore) -> Loaded:
     """Load both stores into a fresh device."""
     heads: list[KnownHead] = []
-    effects: list[Effect] = _load_statements(device, own)
-    for store, is_own in ((own, True), (replica, False)):
-        for log in store.logs():
-            try:
-                genesis = parse_genesis(log.genesis, device.root)
-                effects += _load_log(device, store, log, genesis, is_own=is_own)
-            except PeerError as error:
-                raise StoreDamaged(
-                    f"{store.path}: log {log.log_id.hex()} does not hold together ({error}); the file was left as it is"
-                ) from error
-            if is_own:
-                device.own_logs.add(log.log_id)
-                head = log.branches[0].head
-                heads.append(KnownHead(log.log_id, head.seq, head.id))
-    _load_evidence(device, own)
-    device.verifier.expect(replica.unverified_entries(), arriving=False)
+    with own_damage_explained(own.path):
+        effects = _load_statements(device, own)
+        for log in own.logs():
+            effects += _load_log(device, own, log, is_own=True)
+            device.own_logs.add(log.log_id)
+            head = log.branches[0].head
+            heads.append(KnownHead(log.log_id, head.seq, head.id))
+    with replica_damage_explained(replica.path):
+        for log in replica.logs():
+            effects += _load_log(device, replica, log, is_own=False)
+        device.verifier.expect(replica.unverified_entries(), arriving=False)
+    with own_damage_explained(own.path):
+        _load_evidence(device, own)
     return Loaded(heads, effects)
 
 
@@ -65,18 +64,35 @@ def _load_statements(device: Device, own: RunStore) -> list[Effect]:
     return effects
 
 
-def _load_log(device: Device, store: RunStore, log: StoredLog, genesis: Genesis, *, is_own: bool) -> list[Effect]:
-    chains = _Chains(log)
-    device.node.restore(log.log_id, genesis, log.branches, own=is_own)
+def _load_log(device: Device, store: RunStore, log: StoredLog, *, is_own: bool) -> list[Effect]:
     effects: list[Effect] = []
+    try:
+        genesis = parse_genesis(log.genesis, device.root)
+        runs = check_log(store, log)
+        device.node.restore(log.log_id, genesis, log.branches, own=is_own)
+        for run in runs:
+            device.fold(run, genesis)
+            if genesis.lane is Lane.CONTROL:
+                effects += device.node.restore_control(run)
+    except PeerError as error:
+        raise StoreDamaged(
+            f"{store.path}: log {log.log_id.hex()} does not hold together ({error}); the file was left as it is"
+        ) from error
+    return effects
+
+
+def check_log(store: RunStore, log: StoredLog) -> Iterator[Run]:
+    """Every run of a stored log, checked to follow what is before it; raises a `PeerError` where it does not hold."""
+    # Now and not with the first run: a frontier thins the tips out that it is given.
+    return _follow(store, log, _Chains(log))
+
+
+def _follow(store: RunStore, log: StoredLog, chains: _Chains) -> Iterator[Run]:
     for stored in store.stored_runs(log.log_id):
         run = check_run(log.log_id, split_run(stored.last_seq - stored.first_seq + 1, stored.blob))
         chains.follow(stored, run)
-        device.fold(run, genesis)
-        if genesis.lane is Lane.CONTROL:
-            effects += device.node.restore_control(run)
+        yield run
     chains.require_whole()
-    return effects
 
 
 class NoChain(PeerError):
@@ -90,7 +106,6 @@ class _Chains:
         if entry_id(log.genesis)[:LOG_ID_BYTES] != log.log_id:
             raise NoChain("its genesis is another log's")
         self._log = log
-        # Copied, because a frontier thins the tips out that it is given.
         self._tips = {branch.number: frozenset(branch.tips) for branch in log.branches}
         self._at = {branch.number: Position(branch.from_seq - 1, branch.prev) for branch in log.branches}
         self._joints: dict[tuple[int, int], bytes] = {}
