@@ -31,7 +31,7 @@ from mesh.shell.enrolment import REQUEST_FILE, OtherVenue, install_certificate, 
 from mesh.shell.files import CannotRead, give_name, read_file
 from mesh.shell.join_discovery import offices
 from mesh.shell.join_stream import ConnectionLost, JoinStream, device_context
-from mesh.shell.keys import CERTIFICATE_FILE, LINK_KEY_FILE, LOG_KEY_FILE, load_identity, load_signer
+from mesh.shell.keys import CERTIFICATE_FILE, LINK_KEY_FILE, load_identity, load_log_signer, load_signer
 from mesh.shell.network import Endpoint
 from mesh.shell.settings import SETTINGS_FILE, write_first_settings
 from mesh.shell.starter import import_starter
@@ -175,7 +175,7 @@ def _prepare(directory: Path, place: Place) -> None:
 
 def _check_answer(data: bytes, directory: Path, place: Place, venue_id: bytes) -> Answer:
     raise_refusal(decode_array(data, bytes_max=ENROLMENT_BYTES_MAX))
-    link, log = load_signer(directory / LINK_KEY_FILE), load_signer(directory / LOG_KEY_FILE)
+    link, log = load_signer(directory / LINK_KEY_FILE), load_log_signer(directory)
     answer = parse_answer(data, link.public_key, log.public_key)
     if answer.root.venue_id != venue_id:
         raise WrongOffice("the office answered for another venue than its certificate names; nothing was taken")

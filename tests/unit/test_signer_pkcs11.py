@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl.signing import SigningKey, VerifyKey
 from pkcs11 import TokenFlag
 from pkcs11 import exceptions as said
+from pkcs11.types import SignMixin
 
 from mesh.core.kinds import Role
 from mesh.shell.authority import create_authority
@@ -18,9 +20,11 @@ from mesh.shell.files import KeyFileExposed
 from mesh.shell.keys import TwoLogKeys, load_identity
 from mesh.shell.pkcs11 import (
     PinRefused,
+    TokenKey,
     TokenLocked,
     TokenUnavailable,
     TokenUnfit,
+    WrongSignature,
     _explained,
     _public_key,
     require_pin_may_be_tried,
@@ -114,6 +118,42 @@ def test_what_a_token_says_becomes_what_to_do(
     assert type(explained) is kind
     for part in (advice, "the token 'bar a'", "Nothing was signed", "finished from its stored intent"):
         assert part in str(explained)
+
+
+class FaultyToken(SignMixin):
+    """A token that signs rightly for a while; then one bit of what it returns is wrong."""
+
+    def __init__(self, right: int) -> None:
+        self.key, self.right = SigningKey(bytes(32)), right
+
+    def _sign(self, data: bytes, *_arguments: object, **_options: object) -> bytes:
+        self.right -= 1
+        signature = self.key.sign(data).signature
+        return signature if self.right >= 0 else signature[:-1] + bytes([signature[-1] ^ 1])
+
+
+def test_faulty_signature_never_leaves_the_token_because_in_a_log_it_would_convict_its_author() -> None:
+    token = FaultyToken(right=2)
+    public_key = bytes(token.key.verify_key)
+    key = TokenKey(URI, token, public_key)
+    VerifyKey(public_key).verify(b"a sale", key.sign(b"a sale"))
+    with pytest.raises(WrongSignature, match=r"Nothing was signed.*Do not use this token again"):
+        key.sign(b"another sale")
+
+
+@pytest.mark.parametrize("signature", [b"", bytes(63), bytes(65), bytes(200)])
+def test_answer_of_another_length_is_a_wrong_signature(signature: bytes) -> None:
+    token = FaultyToken(right=1)
+    key = TokenKey(URI, token, bytes(token.key.verify_key))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FaultyToken, "_sign", lambda *_arguments, **_options: signature)
+        with pytest.raises(WrongSignature):
+            key.sign(b"a sale")
+
+
+def test_token_whose_public_key_is_another_ones_is_found_out_when_it_is_opened() -> None:
+    with pytest.raises(WrongSignature):
+        TokenKey(URI, FaultyToken(right=9), bytes(SigningKey(bytes([1]) * 32).verify_key))
 
 
 def test_public_key_is_read_wrapped_and_bare() -> None:
