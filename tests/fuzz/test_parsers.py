@@ -5,104 +5,26 @@ Three sources of bytes: chance; CBOR of every kind there is, allowed or not; and
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.chain import check_run, encode_genesis, encode_run, parse_genesis, split_run
-from mesh.core.codec import Value, decode, encode
-from mesh.core.entry import LOG_ID_BYTES, SIGNATURE_BYTES, Entry, decode_entry, entry_id
-from mesh.core.fork import check_fork_proof
-from mesh.core.kinds import Kind, Operation, Role
-from mesh.core.messages import decode_message, encode_message
-from mesh.core.receipt import Receipt, decode_receipt, sign_receipt
+from mesh.core.codec import Value, encode
+from mesh.core.entry import SIGNATURE_BYTES, decode_entry
+from mesh.core.kinds import Kind, Role
+from mesh.core.messages import decode_message
 from mesh.errors import PeerError
-from mesh.limits import FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX
-from mesh.views.card_record import RECORD_BYTES, decode_record
-from mesh.views.evidence import check_case, make_case
-from mesh.views.tap_entry import decode_abort, decode_tap, decode_taps
-from tests.vectors.make import BAR_A, TILL, VENUE, World, messages
+from mesh.limits import HELLO_FRAME_BYTES_MAX
+from mesh.views.evidence import check_case
+from mesh.views.tap_entry import decode_tap, decode_taps
+from tests.fuzz.catalogue import check
+from tests.fuzz.signed import SIGNED
+from tests.fuzz.targets import PLAIN, A
+from tests.vectors.make import BAR_A, VENUE
 
-WORLD: Final = World()
-A, B = WORLD.bar_a.entries, WORLD.bar_b.entries
-LOG_ID: Final = WORLD.bar_a.log_id
-SETTLEMENT: Final = VENUE.device("settlement", Role.SETTLEMENT)
-RECEIPT: Final = sign_receipt(
-    SETTLEMENT.sign,
-    Receipt(LOG_ID, 3, A[3][:32], 4, 650, 4, 1, (A[1][:32],), bytes(16), SETTLEMENT.certificate.der),
-)
-
-
-def entry_bytes(entry: Entry) -> bytes:
-    log_id = entry.log_id if entry.seq else b""
-    payload = encode([1, log_id, entry.seq, entry.prev, entry.time_ms, entry.kind, entry.body])
-    return payload + entry.data[-SIGNATURE_BYTES:]
-
-
-def reread_run(data: bytes) -> bytes:
-    """The first byte is how many entries there are said to be."""
-    entries = split_run(data[0] if data else 0, data[1:])
-    log_id = entry_id(entries[0])[:LOG_ID_BYTES] if decode_entry(entries[0]).seq == 0 else LOG_ID
-    run = check_run(log_id, entries)
-    for entry, fields in zip(run.entries, run.fields, strict=True):
-        assert encode(list(fields)) == entry[:-SIGNATURE_BYTES]
-    return bytes([len(run.ids)]) + encode_run(run.entries)
-
-
-def reread_genesis(data: bytes) -> bytes:
-    genesis = parse_genesis(data, VENUE.root)
-    entry = decode_entry(data)
-    body = encode_genesis(genesis.certificate.der, genesis.nonce, genesis.lane, genesis.known_heads)
-    assert body == entry.body
-    return entry_bytes(entry)
-
-
-def reread_case(data: bytes) -> bytes:
-    case = check_case(data, VENUE.root)
-    assert len(case.taps) >= 2
-    return encode(decode(data, bytes_max=len(data)))
-
-
-def reread_receipt(data: bytes) -> bytes:
-    return sign_receipt(lambda _domain, _: data[-SIGNATURE_BYTES:], decode_receipt(data))
-
-
-@dataclass(frozen=True)
-class Parser:
-    """What reads bytes from outside: returns what its result encodes to."""
-
-    reread: Callable[[bytes], bytes]
-    valid: tuple[bytes, ...]
-
-
-PARSERS: Final = {
-    "value": Parser(
-        lambda data: encode(decode(data, bytes_max=FRAME_BYTES_MAX)), (encode([1, b"a", "b", None, [True]]),)
-    ),
-    "entry": Parser(lambda data: entry_bytes(decode_entry(data)), tuple(A)),
-    "run": Parser(reread_run, (bytes([3]) + encode_run(A[1:4]), bytes([len(A)]) + encode_run(A))),
-    "genesis": Parser(reread_genesis, (A[0], WORLD.earlier.entries[0])),
-    "message": Parser(
-        lambda data: encode_message(decode_message(data))[4:],
-        tuple(encode_message(message)[4:] for _, message in messages(WORLD)),
-    ),
-    "fork proof": Parser(
-        lambda data: check_fork_proof(data, VENUE.root).body,
-        (encode([A[0], *sorted((A[3], WORLD.fork.entries[3]), key=entry_id)]),),
-    ),
-    "tap": Parser(
-        lambda data: decode_tap(data).encode(),
-        (decode_entry(A[1]).body, WORLD.band.propose(TILL, Operation.TOP_UP, 5).encode()),
-    ),
-    "abort": Parser(lambda data: decode_abort(data).encode(), (decode_entry(A[2]).body,)),
-    "card record": Parser(lambda data: decode_record(data).encode(), (WORLD.band.sealed[:RECORD_BYTES],)),
-    "receipt": Parser(reread_receipt, (RECEIPT,)),
-    "case": Parser(reread_case, (make_case(VENUE.root, [(A[0], A[1]), (B[0], B[1])]),)),
-}
+PARSERS: Final = {**PLAIN, **SIGNED}
 
 
 def head(major: int, value: int, width: int) -> bytes:
@@ -164,14 +86,6 @@ def damaged(draw: st.DrawFn, valid: tuple[bytes, ...]) -> bytes:
             case _:
                 data[at : at + 1] = draw(LEAVES)
     return bytes(data)
-
-
-def check(parser: Parser, data: bytes) -> None:
-    try:
-        again = parser.reread(data)
-    except PeerError:
-        return
-    assert again == data
 
 
 @pytest.mark.parametrize("name", PARSERS)
