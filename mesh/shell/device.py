@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -461,22 +461,20 @@ def _write_run(store: Store, accepted: Accepted) -> None:
 async def open_device(directory: Path, *, zone: str = "") -> AsyncIterator[Device]:
     """Open the device in `directory` for this process alone; refuses if it is in use, not enrolled, or damaged."""
     identity = load_identity(directory)
-    with exclusive(directory):
-        own = open_own(directory / OWN_FILE)
+    with exclusive(directory), ExitStack() as open_stores:
+        own = open_stores.enter_context(closing(open_own(directory / OWN_FILE)))
         own_reader = RunStore(directory / OWN_FILE, Durability.POWER_CUT, read_only=True)
+        open_stores.enter_context(closing(own_reader))
         with replica_damage_explained(directory / REPLICA_FILE):
             writer = RunStore(directory / REPLICA_FILE, Durability.PROCESS)
+            open_stores.enter_context(closing(writer))
             reader = RunStore(directory / REPLICA_FILE, Durability.PROCESS, read_only=True)
-        replica = Replica(writer, reader)
+            open_stores.enter_context(closing(reader))
+        replica = open_stores.enter_context(closing(Replica(writer, reader)))
         device = Device(identity, own, own_reader, replica, zone)
         effects = await trio.to_thread.run_sync(partial(device.load, own, writer))
-        try:
-            async with trio.open_nursery() as nursery:
-                await device.run(nursery, effects)
-                yield device
-                await replica.flushed()
-                nursery.cancel_scope.cancel()
-        finally:
-            replica.close()
-            own_reader.close()
-            own.close()
+        async with trio.open_nursery() as nursery:
+            await device.run(nursery, effects)
+            yield device
+            await replica.flushed()
+            nursery.cancel_scope.cancel()

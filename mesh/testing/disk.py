@@ -52,6 +52,8 @@ from mesh.testing.medium import Fate, Image, Inode, Medium, Resized, Written
 __all__ = ["Disk", "DiskVfs", "Error", "Failure", "Fate", "Image", "Operation", "simulated_disk"]
 
 _SYNCS_ITS_DIRECTORY: Final = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL
+_UNIX: Final = "unix"
+"""SQLite's own VFS by its name: the default one may be ours."""
 _numbers = itertools.count(1)
 
 
@@ -231,7 +233,7 @@ class DiskVfs(apsw.VFS):
         self.name = name
         self.open_files = 0
         self.disk = Disk()
-        super().__init__(name, "", makedefault=is_default)
+        super().__init__(name, _UNIX, makedefault=is_default)
 
     def insert(self, disk: Disk) -> Disk:
         """Everything opened from now on is on this disk; whatever had files on the one before has closed them."""
@@ -243,7 +245,7 @@ class DiskVfs(apsw.VFS):
         self, name: str | apsw.URIFilename | None, flags: list[int]
     ) -> apsw.VFSFile:
         if name is None:
-            return apsw.VFSFile("", None, flags)
+            return apsw.VFSFile(_UNIX, None, flags)
         return _File(self, name, flags)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
@@ -279,7 +281,7 @@ class _File(apsw.VFSFile):
             inode = self._disk.create(path)
         self._inode = inode
         Path(path).touch()
-        super().__init__("", name, flags)
+        super().__init__(_UNIX, name, flags)
         vfs.open_files += 1
 
     def xClose(self) -> None:  # noqa: N802

@@ -47,7 +47,11 @@ def test_disk_that_refuses_an_operation_ends_the_service_and_loses_no_answered_b
 @pytest.mark.parametrize("fate", FATES)
 def test_power_cuts_of_every_kind_lose_no_answered_batch(ledger: Callable[[], LedgerLives], fate: Fate) -> None:
     assert keeps_its_promises(power_cuts(ledger, [fate]))
-    assert keeps_its_promises(power_cuts_in_recovery(ledger, [fate]))
+
+
+@pytest.mark.soak
+def test_power_cuts_in_every_recovery_lose_nothing(ledger: Callable[[], LedgerLives]) -> None:
+    assert keeps_its_promises(power_cuts_in_recovery(ledger, FATES))
 
 
 @pytest.mark.soak

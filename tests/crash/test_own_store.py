@@ -43,7 +43,11 @@ def test_disk_that_refuses_an_operation_ends_the_process_and_loses_nothing(devic
 @pytest.mark.parametrize("fate", FATES)
 def test_power_cuts_of_every_kind_lose_nothing_acknowledged(device: Device, fate: Fate) -> None:
     assert keeps_its_promises(power_cuts(device, [fate]))
-    assert keeps_its_promises(power_cuts_in_recovery(device, [fate]))
+
+
+@pytest.mark.soak
+def test_power_cuts_in_every_recovery_lose_nothing(device: Device) -> None:
+    assert keeps_its_promises(power_cuts_in_recovery(device, FATES))
 
 
 @pytest.mark.soak

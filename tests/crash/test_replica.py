@@ -44,7 +44,11 @@ def test_replica_on_a_disk_that_refuses_an_operation_gets_everything_when_it_wor
 @pytest.mark.parametrize("fate", FATES)
 def test_replica_survives_power_cuts_of_every_kind(replica: Callable[[], ReplicaLives], fate: Fate) -> None:
     assert keeps_its_promises(power_cuts(replica, [fate]))
-    assert keeps_its_promises(power_cuts_in_recovery(replica, [fate], every=3))
+
+
+@pytest.mark.soak
+def test_power_cuts_in_every_recovery_lose_nothing(replica: Callable[[], ReplicaLives]) -> None:
+    assert keeps_its_promises(power_cuts_in_recovery(replica, FATES))
 
 
 @pytest.mark.soak
