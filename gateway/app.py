@@ -59,7 +59,7 @@ async def forwarding(
     device: Device, upstream: UpstreamAddress, notify: Callable[[SenderNotice], None]
 ) -> AsyncIterator[Sender]:
     """Forward an open device's logs for as long as the block lasts."""
-    client = SettlementClient(device.identity, upstream)
+    client = SettlementClient(device.identity, upstream, is_revoked=lambda serial: serial in device.trust.revocations)
     # Jitter between retries is all that this randomness decides.
     sender = Sender(DeviceLogs(device), client, device.root, Random(), notify)
     try:

@@ -20,7 +20,7 @@ from mesh.limits import ENTRY_SEQ_MAX
 from mesh.shell.bundle_key import Rotated
 from mesh.shell.files import require_absent, write_new_file
 from mesh.shell.revoke import CutWish, Outcome, Place, Wish, revoke, rotate_bundle_key
-from mesh.shell.venue import edit_document, starter
+from mesh.shell.venue import NoDocument, edit_document, starter
 from mesh.views.automerge_document import Edit
 from mesh.views.card_account import TapFact
 
@@ -98,7 +98,11 @@ def _wish(cuts: Sequence[Wish | Place]) -> CutWish:
 
 
 def _amount_writer(venue: Path) -> Callable[[int], str]:
-    return trio.run(edit_document, venue, Edit()).currency.format
+    """In the venue's currency, or in minor units where its document cannot be read: no reason to revoke nobody."""
+    try:
+        return trio.run(edit_document, venue, Edit()).currency.format
+    except NoDocument:
+        return lambda amount: f"{amount} minor units"
 
 
 def _say_outcome(outcome: Outcome, amount: Callable[[int], str]) -> None:

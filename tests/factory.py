@@ -28,8 +28,10 @@ from nacl.signing import SigningKey
 from mesh.core.certificate import DeviceCertificate, VenueRoot, parse_venue_root
 from mesh.core.chain import KnownHead, encode_genesis, encode_run
 from mesh.core.entry import LOG_ID_BYTES, NO_PREV, entry_id, sign_entry
+from mesh.core.frontier import Position
 from mesh.core.issue import issue_device, issue_root
 from mesh.core.kinds import Kind, Lane, Operation, Role
+from mesh.core.revocation import sign_statement
 from mesh.core.signing import Domain, encode_statement
 from mesh.limits import RUN_BYTES_MAX, RUN_ENTRIES_MAX
 from mesh.views.card_record import (
@@ -75,6 +77,12 @@ class Venue:
             serial=self._serial,
         )
         return VenueDevice(self, certificate, link_key, log_key)
+
+    def revocation(self, device: VenueDevice, *cut: tuple[LogWriter, int], number: int = 1) -> bytes:
+        """The authority's statement about a device: what of these logs counts, each up to the entry at a seq."""
+        places = {log.log_id: Position(seq, log.ids[seq]) for log, seq in cut}
+        serial = device.certificate.serial
+        return sign_statement(self._key.sign, serial=serial, number=number, cut=places)
 
 
 @dataclass(frozen=True)

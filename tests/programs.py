@@ -50,8 +50,12 @@ class Program:
 
     def until(self, *events: str) -> Line:
         """The next line whose `event` is one of these; fails with all that was said if the program ends first."""
+        return self.until_within(PATIENCE_S, *events)
+
+    def until_within(self, seconds: float, *events: str) -> Line:
+        """The same for what is promised to come soon: fails with `queue.Empty` once nothing was said for that long."""
         while True:
-            text = self._lines.get(timeout=PATIENCE_S)
+            text = self._lines.get(timeout=seconds)
             if not text:
                 assert self.process.stderr is not None
                 raise AssertionError(f"ended before {events}: {self.seen} {self.process.stderr.read()}")

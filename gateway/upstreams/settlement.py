@@ -6,7 +6,7 @@ The service must show a certificate of this venue with the role settlement: whoe
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -79,9 +79,13 @@ def parse_upstream(url: str) -> UpstreamAddress:
 class SettlementClient:
     """Requests to one service, one at a time. Any error closes the connection; the next request opens another."""
 
-    def __init__(self, identity: Identity, address: UpstreamAddress) -> None:
+    def __init__(
+        self, identity: Identity, address: UpstreamAddress, *, is_revoked: Callable[[int], bool] = lambda serial: False
+    ) -> None:
+        """`is_revoked` is asked about the serial number of whoever answers, before it is told anything."""
         self.address = address
         self._identity = identity
+        self._is_revoked = is_revoked
         self._context = client_context(identity)
         self._stream: trio.SSLStream[trio.SocketStream] | None = None
         self._connection: h11.Connection | None = None
@@ -164,6 +168,11 @@ class SettlementClient:
                     f"sent nothing. Give the address of this venue's settlement service with --upstream"
                 )
             self.peer = peer
+        if self.peer is not None and self._is_revoked(self.peer.serial):
+            raise NotSettlementService(
+                f"the settlement service at {self.address}, {self.peer.name!r}, was revoked by the venue's authority: "
+                f"it is sent nothing more. Every sale stays here; give another one with --upstream"
+            )
         return self._stream, self._connection
 
 

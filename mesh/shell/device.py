@@ -232,9 +232,12 @@ class Device:
         return [entry for piece in pieces for entry in piece]
 
     def subscribe(self) -> trio.MemoryReceiveChannel[Notice]:
-        """Everything that surfaces from now on. Notices are few (conflicts, forks), so the queue has no bound."""
+        """Who is revoked, then everything that surfaces. Notices are few (conflicts, forks): the queue has no bound."""
         send, receive = trio.open_memory_channel[Notice](math.inf)
         self._subscribers.append(send)
+        for serial in self.trust.revocations.serials():
+            for statement in self.trust.revocations.holding(serial):
+                send.send_nowait(RevocationHeard(statement))
         return receive
 
     def post(self, event: Event) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Final
@@ -88,12 +88,15 @@ def read(entry: bytes, log: LogWriter) -> Tap | None:
     return Tap(log.log_id, seq, hashlib.sha256(entry).digest(), key_id, tap_id, card, consumed, written_hash, delta)
 
 
-def expect(logs: Sequence[LogWriter], contested: dict[bytes, int]) -> Expected:
-    """Fold a list of logs the slow way: every entry once, every rule in turn."""
+def expect(
+    logs: Sequence[LogWriter], contested: dict[bytes, int], trusted: Callable[[bytes, LogWriter], bool] | None = None
+) -> Expected:
+    """Fold a list of logs the slow way: every entry once, every rule in turn. `trusted` replaces what is contested."""
     entries = {entry: log for log in logs for entry in log.entries[1:]}
-    counts = {
-        entry: log for entry, log in entries.items() if cbor2.loads(entry[:-64])[2] < contested.get(log.log_id, 2**32)
-    }
+    if trusted is None:
+        counts = {e: log for e, log in entries.items() if cbor2.loads(e[:-64])[2] < contested.get(log.log_id, 2**32)}
+    else:
+        counts = {entry: log for entry, log in entries.items() if trusted(entry, log)}
     taps = [tap for e, log in counts.items() if cbor2.loads(e[:-64])[5] == 16 and (tap := read(e, log)) is not None]
     aborts = [(log, cbor2.loads(e[:-64])) for e, log in counts.items() if cbor2.loads(e[:-64])[5] == 17]
     standing = [tap for tap in taps if not any(undoes(log, fields, tap, logs) for log, fields in aborts)]
