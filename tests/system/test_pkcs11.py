@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -57,14 +60,6 @@ class Hsm:
         (self.directory / "in somebody's pocket").rename(self.tokens)
 
 
-@pytest.fixture(scope="module")
-def venue(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("venue") / "event"
-    made = run(VENUE, "init", directory, "--name", "Test", "--zone", "north", "--per-tap-cap", "50")
-    assert made.returncode == 0, made.stderr
-    return directory
-
-
 @pytest.fixture
 def hsm(tmp_path: Path, require_program: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Hsm:
     utility = require_program("softhsm2-util")
@@ -74,24 +69,55 @@ def hsm(tmp_path: Path, require_program: Callable[[str], str], monkeypatch: pyte
     return Hsm(tmp_path / "hsm", utility, library)
 
 
+class Office:
+    """A venue that enrols one device by its token, once; tests get copies of both, as they were then."""
+
+    def __init__(self, directory: Path) -> None:
+        self.event, self._enrolled = directory / "event", directory / "enrolled"
+        options = ("--name", "Test", "--zone", "north", "--per-tap-cap", "50")
+        must(VENUE, "init", self.event, *options)
+
+    def enrol(self, directory: Path, name: str, hsm: Hsm) -> None:
+        answer, roles = directory.with_name("answer"), ("--role", "reader", "--role", "till")
+        must(DEVICE, "request", "--dir", directory, "--name", name, "--signer", hsm.uri)
+        request = directory / "request.cbor"
+        must(VENUE, "enrol", name, *roles, "--venue", self.event, "--request", request, "--out", answer)
+        must(DEVICE, "accept", answer, "--dir", directory)
+
+    def copy(self, directory: Path, hsm: Hsm) -> None:
+        """Put the enrolled device into `directory` and its token into `hsm`."""
+        if not self._enrolled.exists():
+            self.enrol(directory, "Bar A", hsm)
+            self._enrolled.mkdir()
+            shutil.copytree(directory, self._enrolled / "bar")
+            shutil.copytree(hsm.tokens, self._enrolled / "tokens")
+            return
+        shutil.copytree(self._enrolled / "bar", directory)
+        shutil.rmtree(hsm.tokens)
+        shutil.copytree(self._enrolled / "tokens", hsm.tokens)
+        address = directory / "log.pkcs11"
+        uri = parse_token_uri(address.read_text(encoding="utf-8").strip())
+        address.write_text(f"{replace(uri, pin_source=hsm.pin_file)}\n", encoding="utf-8")
+
+
+def must(command: str, *arguments: str | Path) -> str:
+    done = run(command, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Office:
+    return Office(tmp_path_factory.mktemp("office"))
+
+
 class Bar:
     """One device enrolled by its token, and the programs that ran on it."""
 
-    def __init__(self, directory: Path, venue: Path, hsm: Hsm) -> None:
+    def __init__(self, directory: Path, hsm: Hsm) -> None:
         self.directory, self.hsm, self.port = directory, hsm, free_udp_port()
         self.band = directory.with_name("band")
         self.running: list[Program] = []
-        name = f"Bar {os.urandom(4).hex()}"
-        answer = directory.with_name("answer")
-        roles = ("--role", "reader", "--role", "till")
-        steps: tuple[tuple[str | Path, ...], ...] = (
-            (DEVICE, "request", "--dir", directory, "--name", name, "--signer", hsm.uri),
-            (VENUE, "enrol", name, *roles, "--venue", venue, "--request", directory / "request.cbor", "--out", answer),
-            (DEVICE, "accept", answer, "--dir", directory),
-        )
-        for command, *arguments in steps:
-            done = run(str(command), *arguments)
-            assert done.returncode == 0, done.stderr
 
     def reader(self) -> Program:
         device = f"udp:127.0.0.1:{self.port}"
@@ -123,8 +149,9 @@ class Bar:
 
 
 @pytest.fixture
-def bar(tmp_path: Path, venue: Path, hsm: Hsm) -> Iterator[Bar]:
-    made = Bar(tmp_path / "bar", venue, hsm)
+def bar(tmp_path: Path, office: Office, hsm: Hsm) -> Iterator[Bar]:
+    office.copy(tmp_path / "bar", hsm)
+    made = Bar(tmp_path / "bar", hsm)
     yield made
     for program in made.running:
         program.kill()
@@ -222,6 +249,21 @@ def test_threads_and_several_signers_of_one_process_share_the_token(bar: Bar) ->
     assert signed.stdout == "200 good\n", signed.stderr
 
 
+def test_device_with_its_key_in_a_token_joins_by_code(office: Office, hsm: Hsm, tmp_path: Path) -> None:
+    directory, here = tmp_path / "bar", ("--interface", "127.0.0.1")
+    (tmp_path / "readers.csv").write_text("name,roles,zone\nBar J,reader,north\n", encoding="utf-8")
+    listed = must(VENUE, "enrol", "--from", tmp_path / "readers.csv", "--venue", office.event)
+    (code,) = re.findall(r"^((?:\w{5}-){4}\w{5})  Bar J", listed, re.MULTILINE)
+    must(DEVICE, "request", "--dir", directory, "--name", "Bar J", "--signer", hsm.uri)
+    options = ("--listen", "127.0.0.1:0", *here, "--json", "--until-all-joined")
+    with Program(VENUE, "welcome", "--venue", office.event, *options) as welcoming:
+        welcoming.until("ready")
+        must("mesh.cli_join:join", code, "--dir", directory, *here)
+        assert welcoming.wait() == 0
+    must(DEVICE, "show", "--dir", directory)
+    assert not (directory / "log.key").exists()
+
+
 # -- It does not, and says so ------------------------------------------------------------------------------------------
 
 
@@ -288,10 +330,9 @@ def test_key_that_was_deleted_from_the_token_is_missed(bar: Bar) -> None:
     assert refused.returncode == 2 and "holds 0 Ed25519 private keys" in " ".join(refused.stderr.split())
 
 
-def test_key_of_another_device_in_the_same_token_is_not_taken_for_ours(bar: Bar, venue: Path, tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    other = Bar(tmp_path / "other" / "bar", venue, bar.hsm)
-    (other.directory / "log.pkcs11").replace(bar.directory / "log.pkcs11")
+def test_key_of_another_device_in_the_same_token_is_not_taken_for_ours(bar: Bar, tmp_path: Path) -> None:
+    must(DEVICE, "request", "--dir", tmp_path / "other", "--name", "Bar B", "--signer", bar.hsm.uri)
+    (tmp_path / "other" / "log.pkcs11").replace(bar.directory / "log.pkcs11")
     refused = bar.show()
     assert refused.returncode == 2 and "not the ones its certificate binds" in " ".join(refused.stderr.split())
 
