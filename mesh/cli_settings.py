@@ -97,9 +97,9 @@ def settings_command(directory: Path, in_json: bool) -> None:
 
 def _value(known: Known, found: Settings) -> tuple[Setting | None, str]:
     """A setting's value and where it is from. An environment variable is shown as it is written."""
-    written = os.environ.get(known.variable)
-    if written:
-        return written, known.variable
-    if known.key in found.values:
-        return found.values[known.key], str(found.sources[known.key])
+    value = found.value(known.key)
+    if os.environ.get(known.variable):
+        return value, known.variable
+    if value is not None:
+        return value, str(found.sources[known.key])
     return None, "not set: the program's default"

@@ -14,8 +14,8 @@ def nfc_device(patient: Patient) -> list[Check]:
     if not patient.has_role(Role.READER, Role.TILL):
         return []
     settings = patient.settings
-    configured = None if isinstance(settings, LocalError) else settings.values.get("device")
-    path = patient.device_path or (configured if isinstance(configured, str) else DEVICE_DEFAULT)
+    configured = None if isinstance(settings, LocalError) else settings.text("device")
+    path = patient.device_path or configured or DEVICE_DEFAULT
     facts = {"device": path}
     if patient.running is not None:
         return [Check("nfc", Outcome.GOOD, f"{path}: in use by process {patient.running}", facts=facts)]

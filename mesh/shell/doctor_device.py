@@ -76,19 +76,19 @@ def settings(patient: Patient) -> list[Check]:
     found = patient.settings
     if isinstance(found, LocalError):
         return [from_error("settings", found)]
-    zone = os.environ.get("TAPMESH_ZONE") or found.values.get("zone")
+    zone = found.text("zone")
     held = patient.held
     document = held.document.document() if isinstance(held, Held) else None
     zones = () if document is None else document.zones
-    facts: dict[str, Json] = {"zone": zone if isinstance(zone, str) else None, "zones": list(zones)}
+    facts: dict[str, Json] = {"zone": zone, "zones": list(zones)}
     if not patient.has_role(*Role) or patient.has_role(Role.SETTLEMENT):
         return [Check("settings", Outcome.GOOD, f"{len(found.values)} settings", facts=facts)]
     choice = f'write zone = "NAME" into {patient.directory / SETTINGS_FILE}; the venue has {", ".join(zones)}'
     if zone is None and len(zones) > 1:
         return [Check("settings", Outcome.BAD, "nobody said in which zone this device is", choice, facts)]
-    if isinstance(zone, str) and zones and zone not in zones:
+    if zone is not None and zones and zone not in zones:
         return [Check("settings", Outcome.BAD, f"zone {zone!r} is not in the venue document", choice, facts)]
-    shown = zone if isinstance(zone, str) else (zones[0] if zones else "any")
+    shown = zone or (zones[0] if zones else "any")
     return [Check("settings", Outcome.GOOD, f"zone {shown}", facts=facts)]
 
 

@@ -49,10 +49,7 @@ def network(patient: Patient) -> list[Check]:
     identity, settings = patient.identity, patient.settings
     if not isinstance(identity, Identity) or isinstance(settings, LocalError):
         return []
-    interface = settings.values.get("interface")
-    wanted = interface if isinstance(interface, str) else None
-    given = settings.values.get("peer")
-    peers = given if isinstance(given, list) else []
+    wanted, peers = settings.text("interface"), settings.addresses("peer")
     own = Announcement(identity.root.venue_id.hex()[:16], identity.certificate.node, "", 1)
     try:
         around = look_around(own, wanted, peers)

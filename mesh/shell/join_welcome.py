@@ -6,6 +6,7 @@ by the same function as in any enrolment: the register of issued certificates is
 
 from __future__ import annotations
 
+import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,7 +167,7 @@ class Welcome:
 
 
 async def run_welcome(venue: Path, options: WelcomeOptions, output: Output) -> None:
-    """Take devices in until cancelled, or until every code was used if that was asked for."""
+    """Take devices in until cancelled, ended by a signal, or until every code was used if that was asked for."""
     office = open_office(venue)
     welcome = Welcome(venue, office, output)
     context = office_context(office.certificate_path, office.key_path)
@@ -178,6 +179,7 @@ async def run_welcome(venue: Path, options: WelcomeOptions, output: Output) -> N
             await welcome.serve(trio.SSLStream(stream, context, server_side=True))
 
         nursery.start_soon(trio.serve_listeners, accept, listeners)
+        nursery.start_soon(_end_on_signal, nursery.cancel_scope)
         if options.mdns:
             nursery.start_soon(_announce, office.welcome, port, options.interface, output)
         waiting = welcome.waiting()
@@ -185,6 +187,12 @@ async def run_welcome(venue: Path, options: WelcomeOptions, output: Output) -> N
         output.emit("ready", text, port=port, waiting=waiting)
         await _until(welcome, all_joined=options.until_all_joined)
         nursery.cancel_scope.cancel()
+
+
+async def _end_on_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            scope.cancel()
 
 
 async def _until(welcome: Welcome, *, all_joined: bool) -> None:

@@ -86,6 +86,24 @@ class Settings:
     values: Mapping[str, Setting]
     sources: Mapping[str, Path]
 
+    def value(self, key: str) -> Setting | None:
+        """What a program would take without a flag: the environment's value, else the files'."""
+        known = _BY_KEY[key]
+        written = os.environ.get(known.variable)
+        if not written:
+            return self.values.get(key)
+        return written.split() if known.shape is Shape.ADDRESSES else written
+
+    def text(self, key: str) -> str | None:
+        """The value of a setting that is a text."""
+        value = self.value(key)
+        return value if isinstance(value, str) else None
+
+    def addresses(self, key: str) -> list[str]:
+        """The value of a setting that is a list of addresses."""
+        value = self.value(key)
+        return value if isinstance(value, list) else []
+
     def by_parameter(self) -> dict[str, Setting]:
         """The values under the names of the options' parameters."""
         return {_BY_KEY[key].parameter: value for key, value in self.values.items()}
