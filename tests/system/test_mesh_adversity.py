@@ -101,7 +101,7 @@ def test_program_whose_disk_is_full_ends_with_an_exit_code_of_its_own_and_keeps_
     limited = (require_program("prlimit"), "--fsize=400000", "--")
     options = ("--dir", str(bar.directory), "--zone", "north", "--json", "--no-mdns", *LOOPBACK)
     with Program("tests.system.inside:enter", *limited, APPENDER, *options) as program:
-        with pytest.raises(AssertionError, match="the disk refused a write"):
+        with pytest.raises(AssertionError, match=r"the disk refused a\s+write"):
             program.until("a line that it never says")
         assert program.wait() == 4
         acknowledged = [line for line in program.seen if line["event"] == "appended"]
