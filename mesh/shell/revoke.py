@@ -222,9 +222,9 @@ async def _resolve(device: Device, certificate: DeviceCertificate, place: Place)
     if len(place.log) == 2 * LOG_ID_BYTES and len(place.id) == 2 * ID_BYTES and not found:
         return bytes.fromhex(place.log), Position(place.seq, bytes.fromhex(place.id))
     if len(found) != 1:
-        many = "no log" if not found else "several logs"
+        many = "not one log" if not found else "more than one log"
         raise NoSuchPlace(
-            f"{many} of {certificate.name!r} that this office holds begin with {place.log!r}; nothing was signed. Give "
+            f"{place.log!r} begins {many} of {certificate.name!r} that this office holds; nothing was signed. Give "
             f"more digits, or let the manager's device meet one that holds it"
         )
     (log_id,) = found

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from mesh import limits
-from mesh.core import gossip, kinds, messages
+from mesh.core import bundle_key, gossip, kinds, messages, revocation
 
 SPECS: Final = Path(__file__).resolve().parents[2] / "docs" / "spec"
 
@@ -45,6 +45,15 @@ STATED: Final = {
         f"for {limits.WANT_RETRY_S:.0f} s, it moves",
         f"at most {gossip.WANTS_IN_FLIGHT_PER_LINK} are open",
         f"more than {limits.WANTS_IN_FLIGHT_PER_LINK_MAX:,} is closed",
+    ),
+    "revocation.md": (
+        f"number:    1..{limits.REVOCATION_NUMBER_MAX},",
+        f"[*{limits.REVOCATION_CUT_LOGS_MAX} place]",
+        f"generation: 1..{limits.BUNDLE_GENERATION_MAX},",
+        f"[*{limits.BUNDLE_BOXES_PER_ENTRY_MAX} [serial",
+        f"box: bytes .size {bundle_key.BOX_BYTES}]",
+        f'"{revocation.STATEMENT_DOMAIN.decode()}"',
+        f'"{bundle_key.KEY_ID_DOMAIN.decode()}"',
     ),
     "evidence.md": (
         f"at most {limits.ENTRY_BODY_BYTES_MAX:,} bytes",
