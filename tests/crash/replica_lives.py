@@ -21,9 +21,10 @@ from mesh.shell.store import Durability, RunStore
 from mesh.testing.disk import Disk, DiskVfs
 from tests.crash.sweep import Broken, require
 from tests.factory import LogWriter, Venue, VenueDevice
-from tests.harness import Mote, Puppet, World, runs_of
+from tests.harness import TICK_S, Mote, Puppet, World, runs_of
 
 CHECKPOINT_PAGES: Final = 8
+ROUNDS_MAX: Final = 200
 EMPTY: Final = Frontier().digest()
 VENUE: Final = Venue("Replica")
 COURIER: Final = VENUE.device("courier", Role.COURIER)
@@ -121,6 +122,16 @@ def feed(mote: Mote) -> None:
     peer.leave()
 
 
+def _until_equal(mote: StoredMote, digest: bytes) -> None:
+    """What a peer sends arrives, and time passes in between, until the node holds as much as the peer."""
+    for _ in range(ROUNDS_MAX):
+        mote.world.settle()
+        if mote.node.frontier.digest() == digest:
+            return
+        mote.world.tick(TICK_S)
+    raise Broken("not everything came back from the peer")
+
+
 class ReplicaLives:
     """One replica whose lives end as told."""
 
@@ -173,9 +184,8 @@ class ReplicaLives:
                 feed(peer)
                 mote.world.motes.append(mote)
                 mote.world.connect(mote, peer)
-                mote.world.heal()
                 everything = peer.node.frontier.digest()
-                require(mote.node.frontier.digest() == everything, "not everything came back from the peer")
+                _until_equal(mote, everything)
                 again = StoredMote(World(), COURIER, mote.disk)
                 again.restore()
                 require(again.node.frontier.digest() == everything, "what came back is not in the store")
