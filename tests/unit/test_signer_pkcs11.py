@@ -141,7 +141,7 @@ def test_faulty_signature_never_leaves_the_token_because_in_a_log_it_would_convi
         key.sign(b"another sale")
 
 
-@pytest.mark.parametrize("signature", [b"", bytes(63), bytes(65), bytes(200)])
+@pytest.mark.parametrize("signature", [b"", bytes(63), bytes(65), bytes(200)], ids=len)
 def test_answer_of_another_length_is_a_wrong_signature(signature: bytes) -> None:
     token = FaultyToken(right=1)
     key = TokenKey(URI, token, bytes(token.key.verify_key))
