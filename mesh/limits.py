@@ -45,6 +45,8 @@ ZONE_CHARS_MAX: Final = 32
 # --- Links ------------------------------------------------------------------------------------------------------
 LINKS_MAX: Final = 64
 HANDSHAKE_S_MAX: Final = 10.0
+HANDSHAKES_MAX: Final = 64
+"""Accepted connections that have not shown a certificate yet; one more ends the one that has taken longest."""
 KEEPALIVE_S: Final = 5.0
 LINK_SILENCE_S_MAX: Final = 15.0
 """A peer that says nothing for this long is gone (three keepalives)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,7 +21,7 @@ from mesh.core.certificate import DeviceCertificate
 from mesh.core.events import LinkUp, Moved, Serve
 from mesh.core.kinds import Role
 from mesh.errors import LocalError, PeerError
-from mesh.limits import HANDSHAKE_S_MAX, LINKS_MAX
+from mesh.limits import HANDSHAKE_S_MAX, HANDSHAKES_MAX, LINKS_MAX
 from mesh.shell.device import Device
 from mesh.shell.discovery import Announcement, NoNetwork, PeerFound, PeerLost, TooManyNames, discovery
 from mesh.shell.links import GOODBYE_S, Link
@@ -72,6 +73,8 @@ class Network:
     _arrived: trio.Event = field(default_factory=trio.Event)
     _no_links: trio.Event = field(default_factory=trio.Event)
     _dialling: dict[str, trio.CancelScope] = field(default_factory=dict)
+    _handshaking: deque[trio.CancelScope] = field(default_factory=deque)
+    """Accepted connections before their certificates, the oldest first."""
 
     # -- Links -----------------------------------------------------------------------------------------------------
 
@@ -167,8 +170,7 @@ class Network:
         met = False
         try:
             with scope:
-                with trio.fail_after(HANDSHAKE_S_MAX):
-                    peer = await handshake(stream, self.device.root)
+                peer = await self._authenticate(stream, scope, dialled=dialled)
                 link = self._admit(stream, peer, scope, dialled=dialled)
                 if link is not None:
                     await link.run(self.device)
@@ -187,6 +189,31 @@ class Network:
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
         return met
+
+    async def _authenticate(
+        self, stream: trio.SSLStream[trio.SocketStream], scope: trio.CancelScope, *, dialled: bool
+    ) -> DeviceCertificate:
+        """Find out who is there. Of too many strangers at once the one that has taken longest is sent away.
+
+        An honest handshake takes milliseconds, so it is never the one.
+        """
+        if not dialled:
+            self._handshaking.append(scope)
+            if len(self._handshaking) > HANDSHAKES_MAX:
+                self._handshaking.popleft().cancel()
+                self.refused += 1
+                self.report("a connection was refused: too many handshakes at once, and this one took longest")
+        try:
+            with trio.fail_after(HANDSHAKE_S_MAX):
+                return await handshake(stream, self.device.root)
+        finally:
+            if scope in self._handshaking:
+                self._handshaking.remove(scope)
+
+    @property
+    def handshakes(self) -> int:
+        """Accepted connections whose other end has not shown yet who it is."""
+        return len(self._handshaking)
 
     def _admit(
         self,
