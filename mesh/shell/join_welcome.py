@@ -120,7 +120,8 @@ class Welcome:
     async def _place(self, joining: JoinStream, secret: bytes, address: str) -> Place:
         """The place that this secret gives, or a refusal, at once for the device and slowly for a guesser."""
         line = find_line(self.office.lines(), self.office.authority.root.venue_id, secret)
-        reason = refuse_place(line, self.office.authority.issued(), time.time())
+        # The register is read for good codes only: a guess must cost the office less than it costs the guesser.
+        reason = refuse_place(line, [] if line is None else self.office.authority.issued(), time.time())
         if line is not None and reason is None:
             return line.place
         assert reason is not None

@@ -28,6 +28,7 @@ from mesh.core.chain import Genesis, parse_genesis, split_run
 from mesh.core.entry import LOG_ID_BYTES, NO_PREV, Entry, decode_entry, entry_id, verify_signature
 from mesh.errors import PeerError
 from mesh.shell.looking import STORE_FILES, NothingThere
+from mesh.shell.verify_cuts import CutOff, Cuts
 from mesh.shell.verify_rows import BranchRow, CannotOpen, LogRow, Rows, RunRow, open_rows
 from mesh.shell.verify_rules import first_broken_rule
 from mesh.views.evidence import check_case
@@ -88,6 +89,7 @@ class _Walk:
     log: LogRow
     genesis: Genesis | None
     verdict: Verdict
+    cuts: Cuts
     pool: ThreadPoolExecutor
     tell: Callable[[int], None]
     findings: list[Finding] = field(default_factory=list)
@@ -108,7 +110,7 @@ def verify_store(path: Path, root: VenueRoot, tell: Callable[[int, int | None], 
     paths = [path / name for name in STORE_FILES if (path / name).exists()] if path.is_dir() else [path]
     if not paths or not path.exists():
         raise NothingThere(f"{path} holds no store: give a device's directory, or a copy of its own.db or replica.db")
-    verdict = Verdict()
+    verdict, cuts = Verdict(), Cuts(root)
     with ThreadPoolExecutor(max_workers=max(1, os.cpu_count() or 1)) as pool:
         for file in paths:
             try:
@@ -117,12 +119,22 @@ def verify_store(path: Path, root: VenueRoot, tell: Callable[[int, int | None], 
                 verdict.add([Finding(file.name, None, None, None, Blame.FILE, str(error))])
                 continue
             with closing(rows):
-                _verify_file(rows, root, verdict, pool, tell)
+                _verify_file(rows, cuts, verdict, pool, tell)
+    verdict.add([_cut_off(found) for found in cuts.cut_off()])
     return verdict
 
 
+def _cut_off(found: CutOff) -> Finding:
+    first = 0 if found.counted_to is None else found.counted_to + 1
+    counted = (
+        "nothing of this log counts" if first == 0 else f"of this log only what is up to seq {found.counted_to} counts"
+    )
+    text = f"REVOKED: {counted}; what follows, up to seq {found.last_seq}, is kept, and its bar is paid"
+    return Finding(found.file, found.log_id, found.device, first, Blame.AUTHOR, text)
+
+
 def _verify_file(
-    rows: Rows, root: VenueRoot, verdict: Verdict, pool: ThreadPoolExecutor, tell: Callable[[int, int | None], None]
+    rows: Rows, cuts: Cuts, verdict: Verdict, pool: ThreadPoolExecutor, tell: Callable[[int, int | None], None]
 ) -> None:
     def in_file(text: str) -> Finding:
         return Finding(rows.path.name, None, None, None, Blame.FILE, text)
@@ -131,41 +143,37 @@ def _verify_file(
     total = rows.entries()
     places = rows.places()
     for log in rows.logs():
-        walk = _begin(rows, root, log, verdict, pool, lambda done: tell(done, total))
+        walk = _Walk(rows, cuts.root, log, None, verdict, cuts, pool, lambda done: tell(done, total))
+        _begin(walk)
         _walk_log(walk, places.pop(log.number, []))
         verdict.add(sorted(walk.findings, key=lambda finding: -1 if finding.seq is None else finding.seq))
     for number, orphans in places.items():
         faults.append(in_file(f"{len(orphans)} runs belong to log {number} of the file, which is not there"))
     for _digest, body in rows.evidence():
         try:
-            check_case(body, root)
+            check_case(body, cuts.root)
         except PeerError as error:
             faults.append(in_file(f"a stored case of a double spend does not hold: {error}"))
+    for body in rows.statements():
+        cuts.statement(body)
     faults += [in_file(text) for text in dict.fromkeys(rows.unreadable)]
     if rows.disturbed:
         faults = [in_file("a program opened the file while it was looked at: run this again"), *faults]
     verdict.add(faults)
 
 
-def _begin(
-    rows: Rows,
-    root: VenueRoot,
-    log: LogRow,
-    verdict: Verdict,
-    pool: ThreadPoolExecutor,
-    tell: Callable[[int], None],
-) -> _Walk:
-    walk = _Walk(rows, root, log, None, verdict, pool, tell)
-    verdict.logs += 1
+def _begin(walk: _Walk) -> None:
+    """Read the log's beginning, which says whose it is and under which key its entries verify."""
+    log = walk.log
+    walk.verdict.logs += 1
     if entry_id(log.genesis)[:LOG_ID_BYTES] != log.log_id:
         walk.found(0, Blame.FILE, "the beginning of the log is not the one that its id names")
-        return walk
+        return
     try:
-        walk.genesis = parse_genesis(log.genesis, root)
+        walk.genesis = parse_genesis(log.genesis, walk.root)
         verify_signature(log.genesis, walk.genesis.certificate.log_key)
     except PeerError as error:
         walk.found(0, Blame.AUTHOR, f"the log does not begin as one of this venue: {error}")
-    return walk
 
 
 def _walk_log(walk: _Walk, places: list[tuple[int, int, int]]) -> None:
@@ -269,6 +277,7 @@ def _check_signatures(walk: _Walk, chain: _Chain, batch: list[_Joined]) -> None:
     pieces = [batch[at : at + _PIECE_ENTRIES] for at in range(0, len(batch), _PIECE_ENTRIES)]
     signed_pieces = walk.pool.map(_are_signed, pieces, [genesis.certificate.log_key] * len(pieces))
     walk.verdict.signatures += len(batch)
+    walk.cuts.entries(walk.rows.path.name, genesis, batch)
     for (entry, joined), signed in zip(batch, chained.from_iterable(signed_pieces), strict=True):
         if not joined:
             _condemn(walk, chain)

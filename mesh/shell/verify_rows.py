@@ -148,6 +148,18 @@ class Rows:
                     self.unreadable.append("a stored case has values that cannot be its own")
         return found
 
+    def statements(self) -> list[bytes]:
+        """Stored revocation statements; files of before there were any have no table for them."""
+        found: list[bytes] = []
+        if self._all("SELECT 1 FROM sqlite_schema WHERE name = 'statement'"):
+            for row in self._all("SELECT body FROM statement"):
+                match row:
+                    case (bytes(body),):
+                        found.append(body)
+                    case _:
+                        self.unreadable.append("a stored statement has values that cannot be its own")
+        return found
+
     def _found(self, table: str, columns: str, index: str | None = None) -> list[tuple[object, ...]]:
         """Every row that any way of reading brings, by its number; a damaged page hides only what is on it."""
         by_number: dict[object, tuple[object, ...]] = {}

@@ -31,12 +31,14 @@ _LANES: Final = {
     Kind.DEVICE: Lane.CONTROL,
     Kind.RECEIPT: Lane.CONTROL,
     Kind.BUNDLE_KEY: Lane.CONTROL,
+    Kind.BUNDLE_KEY: Lane.CONTROL,
     Kind.TAP: Lane.MONEY,
     Kind.ABORT: Lane.MONEY,
 }
 _ROLES: Final = {
     Kind.VENUE_CHANGE: frozenset({Role.MANAGER}),
     Kind.DEVICE: frozenset({Role.MANAGER}),
+    Kind.BUNDLE_KEY: frozenset({Role.MANAGER}),
     Kind.BUNDLE_KEY: frozenset({Role.MANAGER}),
 }
 """Who may write kinds that need a role as such; what a tap needs depends on its operation."""
@@ -79,6 +81,10 @@ def body_holds(entry: Entry, genesis: Genesis, root: VenueRoot) -> str | None:
                 verify_receipt(entry.body, root)
             case Kind.VENUE_CHANGE:
                 parse_change(entry.body)
+            case Kind.REVOCATION:
+                parse_statement(entry.body, root)
+            case Kind.BUNDLE_KEY:
+                decode_sealed_keys(entry.body)
             case _:
                 pass
     except PeerError as error:

@@ -296,3 +296,18 @@ def test_island_whose_beginning_is_elsewhere_is_no_fault(tmp_path: Path) -> None
     store.close()
     code, (totals,), _ = _verify(path, _root(venue, tmp_path))
     assert (code, totals["islands"], totals["findings"]) == (0, 1, 0)
+
+
+@pytest.mark.proves("M7")
+def test_what_a_revoked_device_signed_after_its_cut_is_named(tmp_path: Path) -> None:
+    """The statement is found after the log that it is about, in another device's log."""
+    venue = Venue()
+    bar, manager = _bar(venue), venue.device("manager", Role.MANAGER)
+    sales, other, whole = _sales(bar, 10, number=1), _sales(bar, 3, number=2), _sales(_bar(venue, "Bar B"), 3)
+    control = LogWriter(manager, Lane.CONTROL)
+    control.append(Kind.REVOCATION, venue.revocation(bar, (sales, 6)))
+    path = _replica(tmp_path / "copy", sales, other, whole, control)
+    code, lines, _ = _verify(path, _root(venue, tmp_path))
+    assert code == 3
+    named = {(line["log"], line["seq"]) for line in lines[:-1] if "REVOKED" in line["text"]}
+    assert named == {(sales.log_id.hex(), 7), (other.log_id.hex(), 0)}
