@@ -20,6 +20,7 @@ from mesh.errors import LocalError
 from mesh.shell.authority import AUTHORITY_DIRECTORY, open_authority
 from mesh.shell.enrolment import REQUEST_FILE, make_device, read_request, require_no_certificate
 from mesh.shell.files import require_absent, write_new_file
+from mesh.shell.revoke import registered
 from mesh.shell.venue import accept_answer, answer_again, create_venue, edit_document, enrol, starter
 from mesh.views.automerge_document import DocumentFields, Edit
 from mesh.views.venue_document import VenueDocument
@@ -209,8 +210,10 @@ def show(venue: Path) -> None:
         document = trio.run(edit_document, venue, Edit())
     say(f"Venue fingerprint {authority.root.fingerprint}")
     _say_document(document)
+    revoked = {statement.serial: statement.number for statement in registered(authority)}
     for certificate in sorted(authority.issued(), key=lambda issued: issued.name):
-        say(f"  {describe(certificate)}")
+        number = revoked.get(certificate.serial)
+        say(f"  {describe(certificate)}{'' if number is None else f', REVOKED by statement {number}'}")
 
 
 def _say_document(document: VenueDocument) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -24,6 +24,7 @@ from mesh.core.chain import check_run, parse_genesis
 from mesh.core.entry import decode_entry
 from mesh.core.frontier import Segment
 from mesh.core.kinds import Kind, Lane, Role
+from mesh.core.revocation import parse_statement
 from mesh.errors import LocalError, PeerError, StorageError, TapmeshError
 from mesh.shell.device import OWN_FILE, REPLICA_FILE
 from mesh.shell.keys import Identity, load_identity
@@ -31,6 +32,7 @@ from mesh.shell.output import Json
 from mesh.shell.settings import Settings, read_settings
 from mesh.shell.store import Durability, RunStore, StoredLog
 from mesh.views.devices import DevicesView
+from mesh.views.trust import TrustView
 from mesh.views.venue_document import VenueDocumentView
 
 
@@ -67,6 +69,7 @@ class Newest:
 class Held:
     """What the device's stores hold, as far as checks need it."""
 
+    trust: TrustView
     document: VenueDocumentView
     devices: DevicesView
     entries: int = 0
@@ -144,11 +147,14 @@ def _running(directory: Path) -> str | None:
 
 
 def _held(directory: Path, identity: Identity) -> Held:
-    held = Held(VenueDocumentView(), DevicesView(identity.root))
+    trust = TrustView()
+    held = Held(trust, VenueDocumentView(trust), DevicesView(identity.root))
     for name in (OWN_FILE, REPLICA_FILE):
         if (directory / name).exists():
             with closing(RunStore(directory / name, Durability.PROCESS, read_only=True)) as store:
                 held.entries += store.size()[0]
+                for _, body in store.statements():
+                    _hear(body, identity, held)
                 for log in store.logs():
                     _fold_log(store, log, identity, held)
     return held
@@ -168,11 +174,13 @@ def _fold_log(store: RunStore, log: StoredLog, identity: Identity, held: Held) -
     if genesis.lane is not Lane.CONTROL:
         return
     held.devices.add(author)
+    held.trust.open_log(log.log_id, author.serial)
     for entries in store.runs(log.log_id):
         try:
             run = check_run(log.log_id, entries)
         except PeerError:
             return
+        held.trust.fold(run)
         for seq, (fields, identifier) in enumerate(zip(run.fields, run.ids, strict=True), run.first_seq):
             body = fields[6]
             assert isinstance(body, bytes)
@@ -180,6 +188,14 @@ def _fold_log(store: RunStore, log: StoredLog, identity: Identity, held: Held) -
                 held.document.fold(run.log_id, seq, identifier, author.roles, body)
             elif fields[5] == Kind.DEVICE and Role.MANAGER in author.roles:
                 held.devices.fold(body)
+            elif fields[5] == Kind.REVOCATION:
+                _hear(body, identity, held)
+
+
+def _hear(body: bytes, identity: Identity, held: Held) -> None:
+    """Take in a revocation; what is none counts for nothing here either."""
+    with suppress(PeerError):
+        held.trust.revoke(parse_statement(body, identity.root))
 
 
 def _head_times(store: RunStore, log: StoredLog) -> Iterator[int]:

@@ -57,6 +57,12 @@ def identity(patient: Patient) -> list[Check]:
             f"venue {found.root.fingerprint}"
         )
         checks = [Check("identity", Outcome.GOOD, text, facts={**facts, "venue": found.root.venue_id.hex()})]
+        if isinstance(patient.held, Held) and certificate.serial in patient.held.trust.revocations:
+            said = (
+                f"{certificate.name} was revoked by the venue's authority: nobody links to it, nothing it sells counts"
+            )
+            todo = "hand it to the venue's office; a device that takes its place needs new keys and another name"
+            checks.append(Check("trust", Outcome.BAD, said, todo))
         if mode & 0o022:
             todo = f"chmod 700 {directory}"
             said = f"others on this machine may write to {directory} (mode {mode:04o})"

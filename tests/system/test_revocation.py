@@ -18,6 +18,7 @@ from tests.system.test_settlement import GATEWAY, SETTLEMENT
 VENUE = "mesh.cli_venue:venue"
 DEVICE = "mesh.cli_device:device"
 LOG = "mesh.cli_log:log"
+DOCTOR = "mesh.cli_doctor:doctor"
 OUT_AT_ONCE_S = 1.0
 """The longest that a link to a revoked device may stay after its revocation was heard."""
 
@@ -131,6 +132,10 @@ def test_device_that_heard_of_its_own_revocation_says_so(tmp_path: Path) -> None
     night.command(DEVICE, "load", tmp_path / "out.starter", "--dir", night.a.directory)
     with night.a.node("--no-mdns") as a:
         assert a.until("revoked")["own"]
+        stop([a])
+    looked_at = run(DOCTOR, "--dir", night.a.directory, "--json")
+    assert looked_at.returncode != 0
+    assert "was revoked by the venue's authority" in looked_at.stdout
     listed = [json.loads(line) for line in run(LOG, "ls", "--dir", night.a.directory, "--json").stdout.splitlines()]
     assert [(log["revoked"], log["counted_to"]) for log in listed if log["device"] == "bar A"] == [(True, None)]
 
