@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import apsw
 import pytest
 import trio
 import trio.lowlevel
 
+from gateway.settlement.sqlite_store import SqliteLedger
+from gateway.settlement_api import OfferedRun
 from mesh.core.entry import entry_id
 from mesh.core.fork import prove_fork
 from mesh.core.frontier import Position
@@ -229,3 +232,37 @@ async def test_revocation_is_in_own_db_of_whoever_heard_it(office: Office, tmp_p
         assert statement.body == outcome.statement.body
         assert office.bar.certificate.serial in device.node.revocations
         await device.open_lane(Lane.CONTROL)
+
+
+def test_store_written_before_there_were_revocations_keeps_them_from_now_on(tmp_path: Path) -> None:
+    path = tmp_path / "own.db"
+    RunStore(path, Durability.POWER_CUT).close()
+    db = apsw.Connection(str(path))
+    db.execute("DROP TABLE statement")
+    db.close()
+    looked_at = RunStore(path, Durability.PROCESS, read_only=True)
+    assert looked_at.statements() == []
+    looked_at.close()
+    store = RunStore(path, Durability.POWER_CUT)
+    with store.transaction():
+        store.put_statement(b"digest", b"body")
+    assert store.statements() == [(b"digest", b"body")]
+    store.close()
+
+
+def test_ledger_written_before_there_were_revocations_can_be_looked_at_and_takes_them(tmp_path: Path) -> None:
+    venue, path = Venue(), tmp_path / "settlement.db"
+    SqliteLedger(path, venue.root).close()
+    db = apsw.Connection(str(path))
+    db.execute("DROP TABLE revocation")
+    db.close()
+    looked_at = SqliteLedger(path, venue.root, read_only=True)
+    assert looked_at.revoked_serials() == frozenset()
+    looked_at.close()
+    bar = venue.device("bar", Role.READER)
+    office = LogWriter(venue.device("office", Role.MANAGER), Lane.CONTROL)
+    office.append(Kind.REVOCATION, venue.revocation(bar))
+    ledger = SqliteLedger(path, venue.root)
+    ledger.accept([OfferedRun(*run) for run in office.runs()])
+    assert ledger.revoked_serials() == {bar.certificate.serial}
+    ledger.close()
