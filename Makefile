@@ -2,7 +2,7 @@
 # make TARGET ARGS='...' passes arguments on; PYTHON=/path/to/python3.12 picks the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test check bench soak requirements lock clean
+.PHONY: help environment demo test check bench soak mutants requirements lock clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -36,6 +36,9 @@ bench: environment ## Measure replication between two processes: 200,000 signed 
 
 soak: environment ## The long sweeps: every test, and each property with many more examples
 	$(BIN)/python -m pytest --hypothesis-profile=soak $(ARGS)
+
+mutants: environment ## Tests that can fail: each committed patch must turn a named test red, about five minutes
+	@$(BIN)/python -m tools.mutants $(ARGS)
 
 requirements: environment ## What proves each line of docs/requirements.md; fails where a proof is missing
 	@$(BIN)/python -m tools.requirements
