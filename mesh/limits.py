@@ -47,6 +47,10 @@ LINKS_MAX: Final = 64
 HANDSHAKE_S_MAX: Final = 10.0
 HANDSHAKES_MAX: Final = 64
 """Accepted connections that have not shown a certificate yet; one more ends the one that has taken longest."""
+HANDSHAKE_PAUSE_S: Final = 0.05
+"""Between two accepted handshakes: one costs milliseconds of the thread that sells, so strangers get a tenth of it."""
+REFUSED_PEER_S: Final = 5.0
+"""A device that broke a rule is not listened to for this long: it may not break the next one at once."""
 KEEPALIVE_S: Final = 5.0
 LINK_SILENCE_S_MAX: Final = 15.0
 """A peer that says nothing for this long is gone (three keepalives)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +22,7 @@ from mesh.core.certificate import DeviceCertificate
 from mesh.core.events import LinkUp, Moved, Serve
 from mesh.core.kinds import Role
 from mesh.errors import LocalError, PeerError
-from mesh.limits import HANDSHAKE_S_MAX, HANDSHAKES_MAX, LINKS_MAX
+from mesh.limits import HANDSHAKE_PAUSE_S, HANDSHAKE_S_MAX, HANDSHAKES_MAX, LINKS_MAX, REFUSED_PEER_S
 from mesh.shell.device import Device
 from mesh.shell.discovery import Announcement, NoNetwork, PeerFound, PeerLost, TooManyNames, discovery
 from mesh.shell.links import GOODBYE_S, Link
@@ -75,6 +76,10 @@ class Network:
     _dialling: dict[str, trio.CancelScope] = field(default_factory=dict)
     _handshaking: deque[trio.CancelScope] = field(default_factory=deque)
     """Accepted connections before their certificates, the oldest first."""
+    _door: trio.Lock = field(default_factory=trio.Lock)
+    _door_opens_at: float = -math.inf
+    _refused_until: dict[int, float] = field(default_factory=dict)
+    """Until when a device that broke a rule is not listened to, by serial number: at most every enrolled device."""
 
     # -- Links -----------------------------------------------------------------------------------------------------
 
@@ -90,6 +95,7 @@ class Network:
         if link in self.links:
             if blame_peer:
                 self.refused += 1
+                self._refused_until[self.links[link].peer.serial] = trio.current_time() + REFUSED_PEER_S
             self.links[link].close(reason)
 
     # -- Running ---------------------------------------------------------------------------------------------------
@@ -205,6 +211,10 @@ class Network:
                 self.report("a connection was refused: too many handshakes at once, and this one took longest")
         try:
             with trio.fail_after(HANDSHAKE_S_MAX):
+                if not dialled:
+                    async with self._door:
+                        await trio.sleep_until(self._door_opens_at)
+                        self._door_opens_at = trio.current_time() + HANDSHAKE_PAUSE_S
                 return await handshake(stream, self.device.root)
         finally:
             if scope in self._handshaking:
@@ -225,6 +235,9 @@ class Network:
     ) -> Link | None:
         """Let an authenticated peer in, unless it is ourselves, one link too many, or a second link that should go."""
         if peer.serial == self.device.certificate.serial or len(self.links) >= LINKS_MAX:
+            return None
+        revoked = peer.serial in self.device.node.revocations  # It is told why, each time.
+        if not revoked and trio.current_time() < self._refused_until.get(peer.serial, -math.inf):
             return None
         for other in self.links.values():
             if other.peer.serial == peer.serial:
