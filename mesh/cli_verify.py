@@ -77,8 +77,8 @@ def raise_verdict(verdict: Verdict) -> None:
     if any(finding.blame is Blame.FILE for finding in verdict.findings):
         raise FileAtFault(
             f"{looked}; at least one is the file's fault. Nothing was changed. Keep a copy of the files. What other "
-            f"devices hold comes back from them: put replica.db aside and let the device sync; never put own.db aside "
-            f"before the device's own sales are known to be elsewhere ('tapmesh log ls' on another device)"
+            f"devices hold comes back from them: 'tapmesh device set-aside' renames replica.db, and the device syncs "
+            f"anew. Never put own.db aside: it may be the only place where this device's sales are"
         )
     raise AuthorsAtFault(
         f"{looked}; the file is whole. What a device signed against the rules counts for nothing or is contested; "

@@ -20,6 +20,7 @@ import apsw
 
 from mesh.core.kinds import Role
 from mesh.errors import LocalError, StorageError, TapmeshError
+from mesh.shell.damage import MARK_SUFFIX, own_damage_explained, replica_damage_explained
 from mesh.shell.device import OWN_FILE, REPLICA_FILE
 from mesh.shell.doctor import Check, Held, Outcome, Patient, from_error
 from mesh.shell.enrolment import REQUEST_FILE
@@ -101,19 +102,23 @@ def settings(patient: Patient) -> list[Check]:
 def stores(patient: Patient) -> list[Check]:
     """SQLite's own check of both files."""
     checks = []
-    for name in (OWN_FILE, REPLICA_FILE):
+    for name, explained in ((OWN_FILE, own_damage_explained), (REPLICA_FILE, replica_damage_explained)):
         path = patient.directory / name
+        if path.with_name(name + MARK_SUFFIX).exists() and not path.exists():
+            text = f"{name} is gone, and it held what this device sold"
+            todo = "put it back, with the file that ends in -wal; until then this device must not sell"
+            checks.append(Check(name, Outcome.BAD, text, todo, storage=True))
         if not path.exists():
             continue
         try:
-            with closing(RunStore(path, Durability.PROCESS, read_only=True)) as store:
+            with explained(path), closing(RunStore(path, Durability.PROCESS, read_only=True)) as store:
                 store.check()
                 entries, size = store.size()
         except StorageError as error:
-            checks.append(from_error("store", error))
+            checks.append(from_error(name, error))
         else:
-            text = f"{name}: {entries} entries, {size / 1e6:.1f} MB, whole"
-            checks.append(Check("store", Outcome.GOOD, text, facts={"file": name, "entries": entries, "bytes": size}))
+            text = f"{entries} entries, {size / 1e6:.1f} MB, whole"
+            checks.append(Check(name, Outcome.GOOD, text, facts={"file": name, "entries": entries, "bytes": size}))
     return checks
 
 

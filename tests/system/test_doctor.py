@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import socket
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 import trio
 
 from mesh.core.kinds import Role
+from mesh.shell.device import open_device
 from mesh.shell.doctor import Outcome, Patient
 from mesh.shell.doctor_device import BEHIND_S_MAX, clock, measure_fsync
 from mesh.shell.program import RELEASE_YEAR
@@ -71,7 +73,7 @@ def test_doctor_leaves_the_device_as_it_was(bar: Path) -> None:
 
 
 def test_doctor_works_beside_the_program_that_runs_and_finds_its_neighbour(tmp_path: Path) -> None:
-    venue = Venue()
+    venue = Venue(f"{secrets.token_hex(8)}: no other run's neighbours")
     one, other = Enrolled(venue, tmp_path, "one", Role.GATEWAY), Enrolled(venue, tmp_path, "other", Role.GATEWAY)
     for device in (one, other):
         (device.directory / "device.toml").write_text(f'interface = "{LOOPBACK}"\n', encoding="utf-8")
@@ -127,7 +129,20 @@ def test_damaged_store_is_the_disks_fault(bar: Path) -> None:
     (bar / "replica.db").write_bytes(b"this is no database" * 1000)
     code, checks, ready = _doctor(bar, "--no-network", *_emulated())
     assert (code, ready) == (4, False)
-    assert "replica.db" in checks["store"]["found"]
+    assert "set-aside" in checks["replica.db"]["found"]
+
+
+def test_device_whose_own_sales_are_gone_must_not_sell(bar: Path) -> None:
+    async def first_start() -> None:
+        async with open_device(bar):
+            pass
+
+    trio.run(first_start)
+    assert _doctor(bar, "--no-network", *_emulated())[0] == 0
+    (bar / "own.db").unlink()
+    code, checks, _ = _doctor(bar, "--no-network", *_emulated())
+    assert code == 4
+    assert "own.db is gone" in checks["own.db"]["found"]
 
 
 def test_reader_without_its_nfc_device_is_not_ready(bar: Path) -> None:
@@ -167,7 +182,7 @@ def test_interface_that_is_not_there_is_named(bar: Path) -> None:
 
 @pytest.mark.proves("S1.19")
 def test_wrong_clock_is_told_and_refuses_nothing(tmp_path: Path) -> None:
-    venue = Venue()
+    venue = Venue(f"{secrets.token_hex(8)}: no other run's neighbours")
     bar, other = Enrolled(venue, tmp_path, "bar", Role.READER), Enrolled(venue, tmp_path, "other", Role.READER)
     other.append(*aborts(1))
     with bar.node() as a, other.node():

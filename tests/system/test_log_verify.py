@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def _bar(venue: Venue, name: str = "Bar A") -> VenueDevice:
 
 
 def test_store_of_a_running_device_and_its_copy_hold(tmp_path: Path) -> None:
-    venue = Venue()
+    venue = Venue(f"{secrets.token_hex(8)}: no other run's neighbours")
     bar, other = Enrolled(venue, tmp_path, "bar A", Role.READER), Enrolled(venue, tmp_path, "bar B", Role.READER)
     bar.append(*aborts(300))
     root = _root(venue, tmp_path)
