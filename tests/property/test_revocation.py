@@ -30,6 +30,7 @@ from mesh.core.frontier import Position
 from mesh.core.kinds import Kind, Lane, Role
 from mesh.core.revocation import parse_statement, sign_statement
 from mesh.views.cards import CardsView
+from mesh.views.trust import TrustView
 from tests.factory import LogWriter, Venue, VenueDevice, Wristband
 from tests.harness import Mote, World, runs_of
 from tests.property.test_cards import (
@@ -184,6 +185,44 @@ def assert_counts(view: CardsView, logs: Sequence[LogWriter], held: set[bytes], 
         for data in set(log.entries) & held:
             seq, identifier = cbor2.loads(data[:-64])[2], entry_id(data)
             assert view.trust.counts(log.log_id, seq, identifier) == trusted(data, log)
+
+
+@pytest.mark.proves("B2")
+@given(st.data())
+def test_pieces_of_a_log_with_many_branches_in_any_order_give_the_chain_of_the_cut_and_nothing_else(
+    data: st.DataObject,
+) -> None:
+    """No money: one log whose key signs everywhere, cut somewhere, while only some of its pieces are held."""
+    device = DEVICES[1]
+    branches = [LogWriter(device, number=77)]
+    for number in range(data.draw(st.integers(2, 10))):
+        branch = data.draw(st.sampled_from(branches))
+        if data.draw(st.booleans()):
+            branch = branch.fork(data.draw(st.integers(1, len(branch.entries))))
+            branches.append(branch)
+        branch.append(999, bytes([number]))
+    log_id = branches[0].log_id
+    cut_branch = data.draw(st.sampled_from(branches))
+    seq = data.draw(st.integers(0, cut_branch.head_seq))
+    said = word(device, 1, {log_id: (seq, cut_branch.ids[seq])})
+    arriving: list[Run | Word] = [said]
+    for branch in branches:
+        arriving += runs_of(branch, length=data.draw(st.integers(1, 3)))
+    arriving = data.draw(st.permutations(arriving))
+    trust = TrustView()
+    trust.open_log(log_id, device.certificate.serial)
+    held: set[bytes] = set()
+    for piece in arriving:
+        if isinstance(piece, Word):
+            trust.revoke(parse_statement(piece.body, VENUE.root))
+        else:
+            trust.fold(piece)
+            held.update(piece.entries)
+        if device.certificate.serial in trust.revocations:
+            trusted = trusted_by([said], held, {})
+            for entry in held:
+                place = cbor2.loads(entry[:-64])[2]
+                assert trust.counts(log_id, place, entry_id(entry)) == trusted(entry, branches[0])
 
 
 # -- Settlement ----------------------------------------------------------------------------------------------------

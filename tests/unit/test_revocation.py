@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from mesh.core.chain import parse_genesis
 from mesh.core.codec import NotCanonical, TooLarge, encode
 from mesh.core.entry import entry_id
 from mesh.core.frontier import Position
@@ -23,6 +24,7 @@ from mesh.core.revocation import (
 )
 from mesh.errors import PeerError
 from mesh.limits import ENTRY_BODY_BYTES_MAX, REVOCATION_CUT_LOGS_MAX, REVOCATION_NUMBER_MAX
+from mesh.views.cards import CardsView
 from mesh.views.trust import TrustView
 from tests.factory import LogWriter, Venue, VenueDevice, Wristband
 from tests.harness import Mote, Puppet, World, runs_of
@@ -254,6 +256,24 @@ def test_cut_that_names_a_log_of_another_device_says_nothing_about_it() -> None:
     trust = trust_of(mine, theirs)
     trust.revoke(parse_statement(VENUE.revocation(BAR, (theirs, 1)), VENUE.root))
     assert (counted(trust, mine), counted(trust, theirs)) == ([], [0, 1, 2])
+
+
+@pytest.mark.proves("M4")
+def test_clone_that_a_raised_cut_brings_to_light_is_reported_then() -> None:
+    till, bar, other = LogWriter(TILL), LogWriter(BAR), LogWriter(OTHER)
+    band = Wristband(VENUE, 1)
+    band.issue(till, 5000)
+    clone = band.clone()
+    band.sell(bar, 650)
+    clone.sell(other, 700)
+    view = CardsView()
+    view.revoke(parse_statement(VENUE.revocation(BAR, (bar, 0)), VENUE.root))
+    for log in (till, bar, other):
+        view.open_log(log.log_id, parse_genesis(log.entries[0], VENUE.root))
+        assert [view.fold(run) for run in runs_of(log)] == [[]]
+    assert view.conflicts(band.card) == ()
+    assert view.revoke(parse_statement(VENUE.revocation(BAR, (bar, 1), number=2), VENUE.root)) == [band.card]
+    assert len(view.conflicts(band.card)) == 1
 
 
 # -- The node ------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import apsw
 import pytest
@@ -38,6 +39,9 @@ from mesh.shell.venue import NotIssued, starter
 from tests.factory import LogWriter, Venue, VenueDevice, Wristband
 from tests.harness import runs_of
 from tests.office import write_office
+
+PATIENCE_S: Final = 20
+"""Only what never comes is ended by this."""
 
 
 class Office:
@@ -224,8 +228,9 @@ async def test_revocation_is_in_own_db_of_whoever_heard_it(office: Office, tmp_p
     directory = office.till.write_directory(tmp_path / "till")
     import_starter(load_identity(directory), export_starter(load_identity(office.directory / MANAGER_DIRECTORY)))
     async with open_device(directory) as device:
-        while not await device.read_own(RunStore.statements):
-            await trio.lowlevel.checkpoint()
+        with trio.fail_after(PATIENCE_S):
+            while not await device.read_own(RunStore.statements):
+                await trio.lowlevel.checkpoint()
     (directory / "replica.db").unlink()
     async with open_device(directory) as device:
         (statement,) = device.trust.revocations.holding(office.bar.certificate.serial)
