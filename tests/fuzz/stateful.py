@@ -310,9 +310,11 @@ STATEFUL: Final = {
             b"\x00" + _HELLO * 2,
             *(b"\x03\x00\x05\x40" + _HELLO + frame for frame in _FRAMES),
         ),
+        bytes_max=1024,
         steps_base=8_000,
         steps_per_byte=200,
         memory_per_byte=512,
+        share=2,
     ),
     "node": Target(
         reread_node,
