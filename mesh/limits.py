@@ -47,6 +47,8 @@ LINKS_MAX: Final = 64
 HANDSHAKE_S_MAX: Final = 10.0
 HANDSHAKES_MAX: Final = 64
 """Accepted connections that have not shown a certificate yet; one more ends the one that has taken longest."""
+ACCEPT_PAUSE_S: Final = 0.005
+"""Between two accepted connections, whatever becomes of them; those that come faster wait in the kernel."""
 HANDSHAKE_PAUSE_S: Final = 0.05
 """Between two accepted handshakes: one costs milliseconds of the thread that sells, so strangers get a tenth of it."""
 REFUSED_PEER_S: Final = 5.0

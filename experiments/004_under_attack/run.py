@@ -32,7 +32,7 @@ from mesh.shell.tls import client_context
 from mesh.views.tap_entry import AbortBody
 from tests.factory import Venue, VenueDevice
 
-ROUNDS: Final = 5
+ROUNDS: Final = 3
 WARM_UP_S: Final = 1.0
 MEASURED_S: Final = 1.0
 LINKS: Final = 16

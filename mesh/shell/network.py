@@ -22,7 +22,14 @@ from mesh.core.certificate import DeviceCertificate
 from mesh.core.events import LinkUp, Moved, Serve
 from mesh.core.kinds import Role
 from mesh.errors import LocalError, PeerError
-from mesh.limits import HANDSHAKE_PAUSE_S, HANDSHAKE_S_MAX, HANDSHAKES_MAX, LINKS_MAX, REFUSED_PEER_S
+from mesh.limits import (
+    ACCEPT_PAUSE_S,
+    HANDSHAKE_PAUSE_S,
+    HANDSHAKE_S_MAX,
+    HANDSHAKES_MAX,
+    LINKS_MAX,
+    REFUSED_PEER_S,
+)
 from mesh.shell.device import Device
 from mesh.shell.discovery import Announcement, NoNetwork, PeerFound, PeerLost, TooManyNames, discovery
 from mesh.shell.links import GOODBYE_S, Link
@@ -56,6 +63,23 @@ class Settings:
     interfaces: tuple[str, ...] | None = None
     zone_bound: bool = False
     """Dial only nodes of the own zone, also where the role would allow others: a courier is in one place at a time."""
+
+
+class _Door(trio.abc.Listener[trio.SocketStream]):
+    """Accepts connections no faster than one each `ACCEPT_PAUSE_S`; a lone one waits for nothing."""
+
+    def __init__(self, listener: trio.SocketListener) -> None:
+        self._listener = listener
+        self._opens_at = -math.inf
+
+    async def accept(self) -> trio.SocketStream:
+        await trio.sleep_until(self._opens_at)
+        stream = await self._listener.accept()
+        self._opens_at = trio.current_time() + ACCEPT_PAUSE_S
+        return stream
+
+    async def aclose(self) -> None:
+        await self._listener.aclose()
 
 
 @dataclass(slots=True)
@@ -149,7 +173,7 @@ class Network:
 
         self._dialling.clear()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.serve_listeners, accept, listeners)
+            nursery.start_soon(trio.serve_listeners, accept, [_Door(listener) for listener in listeners])
             for endpoint in self.settings.peers:
                 nursery.start_soon(self._keep_dialled, dial, [endpoint], lambda: True)
             if self.settings.mdns:
@@ -158,7 +182,7 @@ class Network:
     async def _listen(self) -> list[trio.SocketListener]:
         listen = self.settings.listen
         try:
-            return list(await trio.open_tcp_listeners(listen.port, host=listen.host))
+            return list(await trio.open_tcp_listeners(listen.port, host=listen.host, backlog=HANDSHAKES_MAX))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise LocalError(
