@@ -28,9 +28,8 @@ from mesh.core.codec import are_canonical, decode_all_unchecked
 from mesh.core.entry import NO_PREV, SIGNATURE_BYTES, check_fields, entry_id
 from mesh.core.kinds import Kind
 from mesh.core.messages import RunMessage, decode_message, encode_message
-from mesh.shell.device import REPLICA_FILE
 from mesh.shell.keys import load_identity
-from mesh.shell.store import Durability, RunStore
+from mesh.shell.store import REPLICA_FILE, Durability, RunStore
 from mesh.shell.tls import client_context, server_context
 from mesh.views.cards import CardsView
 from mesh.views.tap_entry import decode_taps

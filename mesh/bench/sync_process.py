@@ -23,9 +23,9 @@ import trio
 from mesh.core.chain import check_run, encode_run, split_run
 from mesh.core.entry import NO_PREV, decode_entry
 from mesh.core.kinds import Kind
-from mesh.shell.device import REPLICA_FILE, Device, open_device
+from mesh.shell.device import Device, open_device
 from mesh.shell.network import Endpoint, Network, Settings
-from mesh.shell.store import Durability, RunStore
+from mesh.shell.store import REPLICA_FILE, Durability, RunStore
 from mesh.views.tap_entry import decode_taps
 
 LOOPBACK = "127.0.0.1"

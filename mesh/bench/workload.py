@@ -20,9 +20,8 @@ from mesh.core.entry import LOG_ID_BYTES, NO_PREV, entry_id, sign_entry
 from mesh.core.issue import issue_device, issue_root
 from mesh.core.kinds import Kind, Lane, Operation, Role
 from mesh.limits import RUN_ENTRIES_MAX
-from mesh.shell.device import OWN_FILE, REPLICA_FILE
 from mesh.shell.keys import CERTIFICATE_FILE, LINK_KEY_FILE, LOG_KEY_FILE, ROOT_FILE, create_key_file, write_certificate
-from mesh.shell.store import Durability, RunStore
+from mesh.shell.store import OWN_FILE, REPLICA_FILE, Durability, RunStore
 from mesh.views.card_record import NO_PARENT, SEAL_DOMAIN, CardRecord, key_id, record_hash
 from mesh.views.tap_entry import TapBody
 

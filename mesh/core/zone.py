@@ -11,7 +11,8 @@ from typing import Final
 
 from mesh.core.kinds import Role
 
-_ACROSS_ZONES: Final = frozenset({Role.COURIER, Role.GATEWAY})
+ACROSS_ZONES: Final = frozenset({Role.COURIER, Role.GATEWAY})
+"""The roles that link zones."""
 
 
 def accepts_zone(own_zone: str, own_roles: frozenset[Role], peer_zone: str, peer_roles: frozenset[Role]) -> bool:
@@ -22,4 +23,4 @@ def accepts_zone(own_zone: str, own_roles: frozenset[Role], peer_zone: str, peer
     >>> accepts_zone("north", frozenset({Role.READER}), "south", frozenset({Role.COURIER}))
     True
     """
-    return own_zone == peer_zone or bool(_ACROSS_ZONES & (own_roles | peer_roles))
+    return own_zone == peer_zone or bool(ACROSS_ZONES & (own_roles | peer_roles))

@@ -12,9 +12,9 @@ from mesh.core.chain import check_run, parse_genesis
 from mesh.core.kinds import Kind, Lane, Operation
 from mesh.demo.acts import READERS, Told
 from mesh.demo.event import Event
-from mesh.shell.device import OWN_FILE, open_device
+from mesh.shell.device import open_device
 from mesh.shell.keys import load_identity
-from mesh.shell.store import Durability, RunStore
+from mesh.shell.store import OWN_FILE, Durability, RunStore
 from mesh.views.evidence import check_case
 from mesh.views.tap_entry import decode_tap
 

@@ -57,7 +57,7 @@ from mesh.shell.loading import load
 from mesh.shell.lock import exclusive
 from mesh.shell.own_logs import Appended, OwnLogs
 from mesh.shell.replica import Replica
-from mesh.shell.store import Durability, RunStore
+from mesh.shell.store import OWN_FILE, REPLICA_FILE, Durability, RunStore
 from mesh.shell.verifier import Verifier
 from mesh.views.bundle_keys import BundleKeysView
 from mesh.views.cards import CardsView, Conflict, TapRef
@@ -66,8 +66,6 @@ from mesh.views.evidence import case_pairs, check_case, is_tap, make_case
 from mesh.views.trust import TrustView
 from mesh.views.venue_document import VenueDocumentView
 
-OWN_FILE: Final = "own.db"
-REPLICA_FILE: Final = "replica.db"
 TICK_S: Final = 0.25
 _Result = TypeVar("_Result")
 

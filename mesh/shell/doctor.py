@@ -26,11 +26,10 @@ from mesh.core.frontier import Segment
 from mesh.core.kinds import Kind, Lane, Role
 from mesh.core.revocation import parse_statement
 from mesh.errors import LocalError, PeerError, StorageError, TapmeshError
-from mesh.shell.device import OWN_FILE, REPLICA_FILE
 from mesh.shell.keys import Identity, load_identity
 from mesh.shell.output import Json
 from mesh.shell.settings import Settings, read_settings
-from mesh.shell.store import Durability, RunStore, StoredLog
+from mesh.shell.store import OWN_FILE, REPLICA_FILE, Durability, RunStore, StoredLog
 from mesh.views.devices import DevicesView
 from mesh.views.trust import TrustView
 from mesh.views.venue_document import VenueDocumentView

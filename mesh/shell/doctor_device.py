@@ -21,7 +21,6 @@ import apsw
 from mesh.core.kinds import Role
 from mesh.errors import LocalError, StorageError, TapmeshError
 from mesh.shell.damage import MARK_SUFFIX, own_damage_explained, replica_damage_explained
-from mesh.shell.device import OWN_FILE, REPLICA_FILE
 from mesh.shell.doctor import Check, Held, Outcome, Patient, from_error
 from mesh.shell.enrolment import REQUEST_FILE
 from mesh.shell.keys import CERTIFICATE_FILE, Identity
@@ -29,7 +28,7 @@ from mesh.shell.notice_lines import roles, roles_text
 from mesh.shell.output import Json
 from mesh.shell.program import clock_remark
 from mesh.shell.settings import SETTINGS_FILE
-from mesh.shell.store import Durability, RunStore
+from mesh.shell.store import OWN_FILE, REPLICA_FILE, Durability, RunStore
 
 FREE_BYTES_MIN: Final = 256 * 1024 * 1024
 """A whole venue's night (about 104 MB), the write-ahead logs, and room to breathe."""

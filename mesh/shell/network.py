@@ -8,7 +8,6 @@ growing, jittered pauses. What mDNS says is a rumour: TLS and the certificate de
 from __future__ import annotations
 
 import errno
-import hashlib
 import math
 import random
 from collections import deque
@@ -20,7 +19,7 @@ import trio
 
 from mesh.core.certificate import DeviceCertificate
 from mesh.core.events import LinkUp, Moved, Serve
-from mesh.core.kinds import Role
+from mesh.core.zone import ACROSS_ZONES
 from mesh.errors import LocalError, PeerError
 from mesh.limits import (
     ACCEPT_PAUSE_S,
@@ -39,7 +38,6 @@ RETRY_S_MIN: Final = 0.2
 RETRY_S_MAX: Final = 10.0
 DIAL_ANYWAY_S: Final = 3.0
 """The larger of two devices dials too if nobody came for this long: mDNS may be heard one way only."""
-_ACROSS_ZONES: Final = frozenset({Role.COURIER, Role.GATEWAY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +280,7 @@ class Network:
         return dialled == (self.device.certificate.serial < peer.serial)
 
     def _linked(self, node: str) -> bool:
-        return any(node_name(link.peer.link_key) == node for link in self.links.values())
+        return any(link.peer.node == node for link in self.links.values())
 
     # -- Finding peers ---------------------------------------------------------------------------------------------
 
@@ -304,7 +302,7 @@ class Network:
         certificate = self.device.certificate
         own = Announcement(
             venue=self.device.root.venue_id.hex()[:16],
-            node=node_name(certificate.link_key),
+            node=certificate.node,
             zone=self.device.node.zone,
             port=self.port,
             addresses=self.settings.interfaces or (),
@@ -330,7 +328,7 @@ class Network:
         if earlier is not None:
             earlier.cancel()
         same_zone = found.zone == self.device.node.zone
-        bridges = bool(self.device.certificate.roles & _ACROSS_ZONES) and not self.settings.zone_bound
+        bridges = bool(self.device.certificate.roles & ACROSS_ZONES) and not self.settings.zone_bound
         if not (same_zone or bridges):
             return
         scope = self._dialling[found.name] = trio.CancelScope()
@@ -349,8 +347,3 @@ class Network:
         with scope:
             await trio.sleep(pause)
             await self._keep_dialled(dial, endpoints, lambda: not self._linked(node))
-
-
-def node_name(link_key: bytes) -> str:
-    """16 hex digits by which a node is told apart on the network before TLS says who it is."""
-    return hashlib.sha256(link_key).hexdigest()[:16]

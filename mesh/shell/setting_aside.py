@@ -14,9 +14,8 @@ from mesh.errors import LocalError, PeerError
 from mesh.shell.files import sync_directory
 from mesh.shell.loading import check_log
 from mesh.shell.lock import exclusive
-from mesh.shell.store import Durability, RunStore, StoreDamaged
+from mesh.shell.store import REPLICA_FILE, Durability, RunStore, StoreDamaged
 
-REPLICA_FILE: Final = "replica.db"
 ASIDE: Final = re.compile(r"replica\.db\.damaged-(\d+)(-wal)?")
 
 

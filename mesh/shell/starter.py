@@ -30,10 +30,8 @@ from mesh.errors import PeerError
 from mesh.limits import RUN_BYTES_MAX, RUN_ENTRIES_MAX
 from mesh.shell.keys import Identity
 from mesh.shell.lock import exclusive
-from mesh.shell.store import Durability, RunStore, StoredLog
+from mesh.shell.store import OWN_FILE, REPLICA_FILE, Durability, RunStore, StoredLog
 
-OWN_FILE: Final = "own.db"
-REPLICA_FILE: Final = "replica.db"
 _RUN_FRAME_BYTES_MAX: Final = RUN_BYTES_MAX + 64
 
 

@@ -30,6 +30,8 @@ from mesh.errors import LocalError, PeerError, StorageError
 from mesh.limits import RUN_BYTES_MAX, RUN_ENTRIES_MAX
 from mesh.ports import Piece
 
+OWN_FILE: Final = "own.db"
+REPLICA_FILE: Final = "replica.db"
 APPLICATION_ID: Final = 0x7461706D  # "tapm"
 SCHEMA_VERSION: Final = 1
 WAL_PAGES_MAX: Final = 4096

@@ -20,7 +20,7 @@ from mesh.shell.join_device import NoOffice, OtherDevice
 from mesh.shell.keys import load_identity
 from mesh.shell.lock import exclusive
 from mesh.shell.network import Endpoint
-from mesh.shell.starter import REPLICA_FILE
+from mesh.shell.store import REPLICA_FILE
 from tests.joining import LOOPBACK, PATIENCE_S, make_event, open_for_joining, wire_to
 from tests.programs import Program, run
 

@@ -13,10 +13,10 @@ from mesh.core.chain import check_run
 from mesh.core.entry import NO_PREV, decode_entry
 from mesh.core.kinds import Role
 from mesh.limits import TIME_MS_MAX
-from mesh.shell.device import OWN_FILE, Device, PeerInStep, open_device
+from mesh.shell.device import Device, PeerInStep, open_device
 from mesh.shell.network import Endpoint, Network, Settings
 from mesh.shell.program import RELEASE_YEAR, clock_remark
-from mesh.shell.store import Durability, RunStore
+from mesh.shell.store import OWN_FILE, Durability, RunStore
 from tests.factory import LogWriter, Venue, Wristband
 from tests.programs import Program, run
 from tests.system.processes import APPENDER, LOOPBACK, NODE, Enrolled, aborts, status, stop, until_held, until_note

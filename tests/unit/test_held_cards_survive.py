@@ -10,8 +10,8 @@ import trio
 from mesh.core.chain import check_run
 from mesh.core.entry import NO_PREV
 from mesh.core.kinds import Role
-from mesh.shell.device import REPLICA_FILE, ConflictSurfaced, Device, open_device
-from mesh.shell.store import Durability, RunStore
+from mesh.shell.device import ConflictSurfaced, Device, open_device
+from mesh.shell.store import REPLICA_FILE, Durability, RunStore
 from mesh.views.cards import CardStatus
 from mesh.views.evidence import check_case
 from tests.factory import LogWriter, Venue, Wristband
