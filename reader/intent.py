@@ -10,10 +10,9 @@ from mesh.core.kinds import Operation
 from mesh.errors import StorageError
 from mesh.limits import AMOUNT_MINOR_MAX, INTENT_BYTES_MAX
 from mesh.views.card_record import RECORD_BYTES, SEALED_BYTES, CardRecord, record_hash
-from mesh.views.tap_entry import AbortBody, TapBody
+from mesh.views.tap_entry import TAP_ID_BYTES, AbortBody, TapBody
 
 INTENT_VERSION: Final = 1
-TAP_ID_BYTES: Final = 16
 
 
 class BadIntent(StorageError):

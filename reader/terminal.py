@@ -17,10 +17,11 @@ import trio
 
 from mesh.core.kinds import Operation
 from mesh.views.card_record import NO_PARENT, key_id, record_hash
+from mesh.views.tap_entry import TAP_ID_BYTES
 from reader.card import BLANK_HASH, Blank, CardView, Shown, card_id, read_card, seal
 from reader.chips.profile import ChipIdentity, ChipLost, ChipProfile, ChipRefused
 from reader.chips.radio import Radio
-from reader.intent import TAP_ID_BYTES, Basket
+from reader.intent import Basket
 from reader.ports import Identity, TapJournal, Venue
 from reader.risk import Device, Presented
 from reader.tap import Around, Machine, handle, start

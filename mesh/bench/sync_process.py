@@ -7,7 +7,6 @@ sync_process limit DIR             decode, links and insert alone, of the same r
 
 from __future__ import annotations
 
-import gc
 import json
 import resource
 import socket
@@ -23,6 +22,7 @@ import trio
 from mesh.core.chain import check_run, encode_run, split_run
 from mesh.core.entry import NO_PREV, decode_entry
 from mesh.core.kinds import Kind
+from mesh.shell.collector import leave_loaded_alone
 from mesh.shell.device import Device, open_device
 from mesh.shell.network import Endpoint, Network, Settings
 from mesh.shell.store import REPLICA_FILE, Durability, RunStore
@@ -53,6 +53,7 @@ def _wire_bytes(network: Network) -> int:
 
 async def send(directory: Path) -> None:
     async with open_device(directory) as device, trio.open_nursery() as nursery:
+        leave_loaded_alone()
         network = Network(device, Settings(Endpoint(LOOPBACK, 0), mdns=False))
         port = await nursery.start(network.run)
         _say(port=port, entries=device.entries_held, digest=device.node.frontier.digest().hex())
@@ -63,6 +64,7 @@ async def send(directory: Path) -> None:
 
 async def receive(directory: Path, port: int, digest: str) -> None:
     async with open_device(directory) as device, trio.open_nursery() as nursery:
+        leave_loaded_alone()
         started = time.perf_counter()
         network = Network(device, Settings(Endpoint(LOOPBACK, 0), peers=(Endpoint(LOOPBACK, port),), mdns=False))
         await nursery.start(network.run)
@@ -120,7 +122,7 @@ def limit(directory: Path) -> None:
     genesis = {log.log_id: log.genesis for log in source.logs()}
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         store = RunStore(Path(scratch) / "limit.db", Durability.PROCESS)
-        gc.collect()
+        leave_loaded_alone()
         started = time.perf_counter()
         count = 0
         for at in range(0, len(encoded), 40):

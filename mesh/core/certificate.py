@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -41,6 +42,8 @@ BINDING_OID: Final = x509.ObjectIdentifier("2.25.1356591464430938802625952861852
 """UUID 660f0051-08a3-4808-9ebf-7d2bb72ce724 as an object identifier (ITU-T X.667)."""
 BINDING_VERSION: Final = 1
 SERIAL_BITS_MAX: Final = 159
+_PARSED_MAX: Final = 512
+"""Certificates that are remembered once they passed; a venue has fewer devices."""
 """Twenty octets of DER integer with the sign bit clear (RFC 5280, 4.1.2.2)."""
 
 _ROLE_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -162,10 +165,12 @@ def parse_venue_root(der: bytes) -> VenueRoot:
     return VenueRoot(der, certificate.subject.public_bytes(), public_key, hashlib.sha256(der).digest())
 
 
+@lru_cache(maxsize=_PARSED_MAX)
 def parse_device_certificate(der: bytes, root: VenueRoot) -> DeviceCertificate:
     """Apply every rule of this module to `der`; raises one :class:`PeerError` for each rule broken.
 
-    Costs an X.509 parse and one signature check, more than verifying an entry: keep the result.
+    Costs an X.509 parse and one signature check, more than verifying an entry. What passed is remembered: every link,
+    log and proof of a device brings the same certificate again.
     """
     certificate = _load(der)
     _require_signed_by(certificate, root.public_key)

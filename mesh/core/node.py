@@ -456,16 +456,23 @@ class Node:
             return
         for link in self._links.values():
             if link.live:
-                link.news |= {log_id: head for log_id, head in heads.items() if link.has.get(log_id) != head}
+                link.news |= {log_id: head for log_id, head in heads.items() if self._is_news(link, log_id, head)}
         heads.clear()
         self._news_since = now if self._news_since is None else self._news_since
+
+    def _is_news(self, link: _Link, log_id: bytes, head: Position) -> bool:
+        """Whether a peer should hear of a head: not of one that it has, nor of one it is just bringing us past."""
+        known = link.has.get(log_id)
+        if known is None or known == head:
+            return known is None
+        return head.seq >= known.seq or len(self.frontier.logs[log_id].branches) > 1
 
     def _tell_news(self, now: float, effects: list[Effect]) -> None:
         if self._news_since is None or now < self._news_since + ANNOUNCE_PAUSE_S:
             return
         self._news_since = None
         for number, link in self._links.items():
-            heads = [(log_id, head) for log_id, head in link.news.items() if link.has.get(log_id) != head]
+            heads = [(log_id, head) for log_id, head in link.news.items() if self._is_news(link, log_id, head)]
             link.news.clear()
             for at in range(0, len(heads), ANNOUNCE_LOGS_PER_FRAME_MAX):
                 part = tuple(heads[at : at + ANNOUNCE_LOGS_PER_FRAME_MAX])

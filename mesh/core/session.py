@@ -99,7 +99,9 @@ class Session:
         messages: list[Message] = []
         start = 0
         while (end := self._frame_end(start)) is not None:
-            message = decode_message(bytes(self._buffer[start + 4 : end]))
+            with memoryview(self._buffer) as view:
+                frame = bytes(view[start + 4 : end])
+            message = decode_message(frame)
             self._step(message)
             messages.append(message)
             start = end

@@ -19,8 +19,7 @@ from typing import Final, TypeAlias, TypeVar
 import trio
 
 from mesh.core.certificate import DeviceCertificate, VenueRoot
-from mesh.core.chain import Genesis, Run, parse_genesis
-from mesh.core.entry import verify_signature
+from mesh.core.chain import Genesis, Run
 from mesh.core.events import (
     Accepted,
     AppendProof,
@@ -48,21 +47,20 @@ from mesh.core.frontier import Segment, entry_count
 from mesh.core.kinds import Kind, Lane, Role
 from mesh.core.node import Node
 from mesh.core.revocation import Statement
-from mesh.errors import PeerError
-from mesh.limits import CASE_TAPS_MAX
 from mesh.ports import Links, Store
 from mesh.shell.damage import open_own, replica_damage_explained
 from mesh.shell.keys import Identity, load_identity
 from mesh.shell.loading import load
 from mesh.shell.lock import exclusive
 from mesh.shell.own_logs import Appended, OwnLogs
+from mesh.shell.prover import Prover
 from mesh.shell.replica import Replica
 from mesh.shell.store import OWN_FILE, REPLICA_FILE, Durability, RunStore
 from mesh.shell.verifier import Verifier
 from mesh.views.bundle_keys import BundleKeysView
-from mesh.views.cards import CardsView, Conflict, TapRef
+from mesh.views.cards import CardsView, Conflict
 from mesh.views.devices import DevicesView
-from mesh.views.evidence import case_pairs, check_case, is_tap, make_case
+from mesh.views.evidence import Case
 from mesh.views.trust import TrustView
 from mesh.views.venue_document import VenueDocumentView
 
@@ -158,9 +156,7 @@ class Device:
         self._own_limiter = trio.CapacityLimiter(1)
         self._logs = OwnLogs(identity, own, [])
         self._append_lock = trio.Lock()
-        self.cases: set[bytes] = set()
-        """Digests of the proofs in own.db."""
-        self._kept_taps: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}
+        self.prover = Prover(self)
         self._rival_runs: list[Accepted] = []
         self._rivals_lock = trio.Lock()
         self._subscribers: list[trio.MemorySendChannel[Notice]] = []
@@ -207,12 +203,15 @@ class Device:
         """Read something else than runs from own.db."""
         return await trio.to_thread.run_sync(work, self._own_reader, limiter=self._own_limiter)
 
-    async def read_store(self, log_id: bytes, work: Callable[[RunStore], _Result]) -> _Result:
-        """Run `work` in a thread on the store that holds the log; never on the connection that a tap writes to."""
+    async def read_store(self, log_id: bytes, work: Callable[[RunStore], _Result], *, hurry: bool = True) -> _Result:
+        """Run `work` in a thread on the store that holds the log; never on the connection that a tap writes to.
+
+        Without `hurry` it waits for others' entries to be written in the usual batches first.
+        """
         if log_id in self.own_logs:
             await self._keep_rivals()
             return await trio.to_thread.run_sync(work, self._own_reader, limiter=self._own_limiter)
-        return await self.replica.read(work)
+        return await self.replica.read(work, hurry=hurry)
 
     async def read_entries(self, log_id: bytes, segments: Sequence[Segment]) -> list[bytes]:
         """The raw entries of consecutive segments of one log."""
@@ -224,10 +223,7 @@ class Device:
 
     async def read_entry(self, log_id: bytes, seq: int) -> list[bytes]:
         """Every entry held at one seq of a log: one, or several where the log forked."""
-        log = self.node.frontier.logs[log_id]
-        holding = [b for b in log.branches.values() if b.from_seq <= seq <= b.head.seq]
-        pieces = [await self.read_entries(log_id, [Segment(b.number, seq, seq)]) for b in holding]
-        return [entry for piece in pieces for entry in piece]
+        return await self.read_store(log_id, lambda store: store.read_at(log_id, seq))
 
     def subscribe(self) -> trio.MemoryReceiveChannel[Notice]:
         """Who is revoked, then everything that surfaces. Notices are few (conflicts, forks): the queue has no bound."""
@@ -309,7 +305,7 @@ class Device:
             self.replica.put(lambda store: _write_run(store, accepted), size)
             if not accepted.signatures_verified:
                 self.verifier.expect(len(run.entries))
-        self._surface(self.fold(run, accepted.genesis))
+        self.prover.surface(self.fold(run, accepted.genesis))
 
     def fold(self, run: Run, genesis: Genesis) -> list[bytes]:
         """Fold one run into the views; returns the cards that have a conflict now and had none before."""
@@ -342,11 +338,11 @@ class Device:
         log = self.node.frontier.logs.get(log_id)
         if log is not None:
             self.cards.open_log(log_id, log.genesis)
-            self._surface(self.cards.contest(log_id, from_seq))
+            self.prover.surface(self.cards.contest(log_id, from_seq))
         self.notify(ForkSurfaced(log_id, from_seq))
 
     def _revoked(self, statement: Statement) -> None:
-        self._surface(self.cards.revoke(statement))
+        self.prover.surface(self.cards.revoke(statement))
         digest = hashlib.sha256(statement.body).digest()
         self._spawn(self.write_own, partial(RunStore.put_statement, digest=digest, body=statement.body))
         self.notify(RevocationHeard(statement))
@@ -355,45 +351,9 @@ class Device:
         pieces = [await self.read_entries(effect.log_id, piece) for piece in effect.pieces]
         self.post(Compared(effect.token, pieces))
 
-    # -- Double spends ---------------------------------------------------------------------------------------------
-
-    def _surface(self, cards: list[bytes]) -> None:
-        for card in cards:
-            if self._nursery is not None:
-                self._spawn(self._prove, card)
-
-    async def _prove(self, card: bytes) -> None:
-        """The card is held already; verify the signatures behind that, keep the proof, and tell people."""
-        for conflict in self.cards.conflicts(card):
-            # A case has room for so many taps; whoever signs more on one record is proven by these.
-            evidence = [await self._signed_tap(tap) for tap in conflict.taps[:CASE_TAPS_MAX]]
-            for (genesis, entry), tap in zip(evidence, conflict.taps, strict=False):
-                try:
-                    verify_signature(entry, parse_genesis(genesis, self.root).certificate.log_key)
-                except PeerError:
-                    self.post(SignatureFailed(tap.log_id, tap.seq))
-                    return
-            case = make_case(self.root, evidence)
-            digest = hashlib.sha256(case).digest()
-            if digest not in self.cases:
-                await self.write_own(partial(RunStore.put_evidence, digest=digest, body=case))
-                self.keep_case(case)
-            self.notify(ConflictSurfaced(conflict, case))
-
-    async def _signed_tap(self, tap: TapRef) -> tuple[bytes, bytes]:
-        """The genesis and the entry of a counted tap: from the logs, or from a proof that outlived them."""
-        kept = self._kept_taps.get((tap.log_id, tap.tap_id))
-        if kept is not None:
-            return kept
-        genesis = self.node.frontier.logs[tap.log_id].genesis.entry
-        entries = await self.read_entry(tap.log_id, tap.seq)
-        return genesis, next(entry for entry in entries if is_tap(entry, tap.tap_id))
-
-    def keep_case(self, case: bytes) -> None:
-        """Remember a proof that is in own.db, and what each of its taps is."""
-        self.cases.add(hashlib.sha256(case).digest())
-        for witnessed, pair in zip(check_case(case, self.root).taps, case_pairs(case), strict=True):
-            self._kept_taps[witnessed.entry.log_id, witnessed.tap.fact.tap_id] = pair
+    def conflict_proven(self, conflict: Conflict, case: Case) -> None:
+        """The proof is in own.db: tell people."""
+        self.notify(ConflictSurfaced(conflict, case.data))
 
     async def _keep_rivals(self) -> None:
         """Store what somebody else signed with this device's key, in own.db beside what this device signed."""
@@ -418,10 +378,11 @@ class Device:
         self._nursery = nursery
         nursery.start_soon(self.replica.run)
         nursery.start_soon(self.verifier.run)
+        nursery.start_soon(self.prover.run)
         nursery.start_soon(self._tick)
         for effect in effects:
             self._carry_out(effect)
-        self._surface(sorted({conflict.card for conflict in self.cards.all_conflicts()}))
+        self.prover.surface(sorted({conflict.card for conflict in self.cards.all_conflicts()}))
 
     async def _tick(self) -> None:
         """Tick every quarter of a second, and when the node asked to be woken."""

@@ -24,8 +24,9 @@ from mesh.shell.device import Device
 from mesh.shell.pieces import segments_after, take_piece
 
 READ_BYTES: Final = 256 * 1024
-GATHER_BYTES: Final = 64 * 1024
-"""Of a large frame at most this much is gathered before the node is bothered: it hears that the peer lives."""
+GATHER_S: Final = 0.25
+"""A frame is gathered for at most this long before the node hears of it: on a slow link it must hear that the peer
+lives."""
 PIECES_PER_READ: Final = 4
 """Pieces of a log that one visit to the store brings: about a megabyte."""
 GOODBYE_S: Final = 0.5
@@ -92,7 +93,7 @@ class Link:
     async def _read(self, device: Device, scope: trio.CancelScope) -> None:
         while True:
             try:
-                data = await self._receive(min(GATHER_BYTES, device.node.wanted_bytes(self.number)))
+                data = await self._receive(device.node.wanted_bytes(self.number))
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 self.closing = self.closing or _broken(error)
                 break
@@ -107,12 +108,14 @@ class Link:
         scope.cancel()
 
     async def _receive(self, wanted: int) -> bytes:
-        """At least `wanted` bytes, fewer only at the end of the stream: a TLS record is a fraction of a run."""
-        parts: list[bytes] = []
-        size = 0
-        while size < wanted and (data := await self.stream.receive_some(READ_BYTES)):
-            parts.append(bytes(data))
-            size += len(data)
+        """At least `wanted` bytes; fewer at the end of the stream, or where they do not come fast."""
+        first = await self.stream.receive_some(READ_BYTES)
+        if not first or len(first) >= wanted:
+            return bytes(first)
+        parts, size, latest = [bytes(first)], len(first), trio.current_time() + GATHER_S
+        while size < wanted and trio.current_time() < latest and (more := await self.stream.receive_some(READ_BYTES)):
+            parts.append(bytes(more))
+            size += len(more)
         return b"".join(parts)
 
     async def _write(self, device: Device) -> None:

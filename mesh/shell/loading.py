@@ -18,7 +18,7 @@ from mesh.core.kinds import Lane
 from mesh.errors import PeerError
 from mesh.shell.damage import own_damage_explained, replica_damage_explained
 from mesh.shell.store import RunStore, StoreDamaged, StoredLog, StoredRun
-from mesh.views.evidence import case_pairs
+from mesh.views.evidence import check_case
 
 if TYPE_CHECKING:
     from mesh.shell.device import Device
@@ -155,12 +155,12 @@ def _load_evidence(device: Device, own: RunStore) -> None:
     """Proven double spends hold their cards even where replica.db was lost: fold their taps from the proof."""
     for _, body in own.evidence():
         try:
-            device.keep_case(body)
+            case = check_case(body, device.root)
         except PeerError as error:
             raise StoreDamaged(
                 f"{own.path}: a stored case does not hold ({error}); the file was left as it is"
             ) from error
-        for genesis, tap in case_pairs(body):
-            log_id = entry_id(genesis)[:LOG_ID_BYTES]
-            device.cards.open_log(log_id, parse_genesis(genesis, device.root))
-            device.cards.fold(check_run(log_id, [tap]))
+        device.prover.keep(case)
+        for tap in case.taps:
+            device.cards.open_log(tap.entry.log_id, parse_genesis(tap.genesis, device.root))
+            device.cards.fold(check_run(tap.entry.log_id, [tap.entry.data]))

@@ -34,6 +34,7 @@ import trio
 from mesh.core.kinds import Role
 from mesh.errors import LocalError
 from mesh.limits import ZONE_CHARS_MAX
+from mesh.shell.collector import leave_loaded_alone
 from mesh.shell.device import Device, Notice, open_device
 from mesh.shell.network import Endpoint, Network, Settings
 from mesh.shell.notice_lines import roles, roles_text, tell
@@ -187,6 +188,7 @@ async def _run(options: Options, body: Body, *, role: Role | None, zone_bound: b
     if remark is not None:
         output.emit("note", remark, text=remark)
     async with open_device(options.directory, zone=options.zone or "") as device:
+        leave_loaded_alone()
         if role is not None and role not in device.certificate.roles:
             raise WrongRole(
                 f"{device.certificate.name} is enrolled as {roles_text(device.certificate)}, not as {role.value}; "

@@ -55,17 +55,18 @@ class Replica:
             while self._queued_bytes > REPLICA_PENDING_BYTES_MAX:
                 await self._changed.wait()
 
-    async def flushed(self) -> None:
-        """Wait until everything that was put so far is committed."""
+    async def flushed(self, *, hurry: bool = True) -> None:
+        """Wait until everything that was put so far is committed; without `hurry`, as soon as it would be anyway."""
         target = self._put
-        self._hurry.set()
+        if hurry:
+            self._hurry.set()
         async with self._changed:
             while self._committed < target:
                 await self._changed.wait()
 
-    async def read(self, work: Callable[[RunStore], _Result]) -> _Result:
+    async def read(self, work: Callable[[RunStore], _Result], *, hurry: bool = True) -> _Result:
         """Run `work` in a thread on the reading connection, after :meth:`flushed`."""
-        await self.flushed()
+        await self.flushed(hurry=hurry)
         return await trio.to_thread.run_sync(work, self._reader, limiter=self._read_limiter)
 
     async def run(self) -> None:
@@ -76,7 +77,9 @@ class Replica:
             with trio.move_on_after(_PAUSE_S):
                 await self._hurry.wait()
             self._hurry = trio.Event()
-            while self._queue:
+            # Not what comes while this is being written: a link that brings much would be written in crumbs.
+            target = self._put
+            while self._committed < target:
                 batch, size = self._take()
                 # Not cancellable half way: a batch is committed, or the process is ending anyway.
                 await trio.to_thread.run_sync(self._write, batch)
@@ -84,6 +87,8 @@ class Replica:
                     self._queued_bytes -= size
                     self._committed += len(batch)
                     self._changed.notify_all()
+            if self._queue:
+                self._wake.set()
 
     def _take(self) -> tuple[list[Callable[[RunStore], None]], int]:
         size = count = 0

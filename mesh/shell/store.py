@@ -343,6 +343,15 @@ class RunStore:
             segment = Segment(segment.branch, piece.next_seq, segment.last_seq)
         return entries
 
+    def read_at(self, log_id: bytes, seq: int) -> list[bytes]:
+        """Every entry held at one seq of a log, in whatever branches: one, or several where the log forked."""
+        sql = "SELECT first_seq, last_seq, entries FROM run WHERE log = ? AND first_seq <= ? AND last_seq >= ?"
+        found: list[bytes] = []
+        for first, last, blob in self._execute(sql, (self._log(log_id), seq, seq)):
+            assert isinstance(first, int) and isinstance(last, int) and isinstance(blob, bytes)
+            found.append(split_run(last - first + 1, blob)[seq - first])
+        return found
+
     def locate(self, log_id: bytes, segments: Sequence[Segment], locator: Sequence[Position]) -> Position | None:
         """The first position of `locator` that lies on the chain of `segments`.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import trio
 
@@ -25,6 +25,27 @@ from mesh.shell.keys import CERTIFICATE_FILE, LINK_KEY_FILE, Identity
 
 _NO_CHECK_TIME: Final = ssl.VerifyFlags(0x200000)
 _Stream = TypeVar("_Stream", bound=trio.abc.Stream)
+
+
+class _FullReads(ssl.SSLObject):
+    """Reads as much as has arrived, not one TLS record (16 KiB) at a time: a stream above pays its way once a read."""
+
+    def read(self, size: int = 1024, buffer: Any = None) -> Any:
+        first = super().read(size, buffer)
+        if buffer is not None or not first:
+            return first
+        parts, left = [first], size - len(first)
+        while left > 0:
+            try:
+                part = super().read(left)
+            except ssl.SSLError:
+                # Nothing more for now; or the link is at fault, and then the next read meets that first.
+                break
+            if not part:
+                break
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
 
 
 class NoPeerCertificate(PeerError):
@@ -68,6 +89,7 @@ def peer_certificate(stream: trio.SSLStream[_Stream], root: VenueRoot) -> Device
 
 
 def _configured(context: ssl.SSLContext, identity: Identity) -> ssl.SSLContext:
+    context.sslobject_class = _FullReads
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= _NO_CHECK_TIME

@@ -33,6 +33,8 @@ NO_PARENT: Final = bytes(8)
 
 _LAYOUT: Final = struct.Struct(">B8s4sIIIIB4s8s")
 assert _LAYOUT.size == RECORD_BYTES
+KEY_ID_BYTES: Final = 4
+_READER_AT: Final = RECORD_BYTES - len(NO_PARENT) - KEY_ID_BYTES
 
 
 class BadCardRecord(PeerError):
@@ -86,6 +88,11 @@ def record_hash(record: bytes) -> bytes:
     return hashlib.sha256(record[:RECORD_BYTES]).digest()
 
 
+def writer_of(record: bytes) -> bytes:
+    """The key id in an encoded record: which device wrote it."""
+    return record[_READER_AT : _READER_AT + KEY_ID_BYTES]
+
+
 def key_id(log_key: bytes) -> bytes:
     """The 4 bytes by which a record names the device that wrote it."""
-    return hashlib.sha256(log_key).digest()[:4]
+    return hashlib.sha256(log_key).digest()[:KEY_ID_BYTES]

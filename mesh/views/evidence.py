@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mesh.core.certificate import DeviceCertificate, VenueRoot, parse_venue_root
+from mesh.core.certificate import DeviceCertificate, VenueRoot
 from mesh.core.chain import parse_genesis
 from mesh.core.codec import decode_array, encode
 from mesh.core.entry import LOG_ID_BYTES, Entry, decode_entry, entry_id, verify_signature
@@ -36,6 +36,8 @@ class NoCase(PeerError):
 class Witnessed:
     """One signed tap of a case, and the device that signed it."""
 
+    genesis: bytes
+    """The raw genesis of the log that the tap is in."""
     entry: Entry
     device: DeviceCertificate
     tap: CountedTap
@@ -45,26 +47,17 @@ class Witnessed:
 class Case:
     """A card spent more than once from one record, with everything needed to show it."""
 
+    data: bytes
+    """The case itself: what is kept, handed on and checked by others."""
     card: bytes
     consumed: bytes
     taps: tuple[Witnessed, ...]
 
 
-def make_case(root: VenueRoot, evidence: Sequence[tuple[bytes, bytes]]) -> bytes:
+def make_case(root: VenueRoot, evidence: Sequence[tuple[bytes, bytes]]) -> Case:
     """Build and check a case from (genesis, tap) pairs of raw entries; raises a `PeerError` if it does not hold."""
     ordered = sorted(evidence, key=lambda pair: entry_id(pair[1]))
-    data = encode([CASE_VERSION, root.der, [[genesis, tap] for genesis, tap in ordered]])
-    check_case(data, root)
-    return data
-
-
-def case_pairs(data: bytes) -> list[tuple[bytes, bytes]]:
-    """The raw (genesis, tap) entries of a case that has been checked."""
-    match decode_array(data, bytes_max=CASE_BYTES_MAX):
-        case [_, _, list(pairs)]:
-            return [_raw_pair(pair) for pair in pairs]
-        case _:
-            raise NoCase("a case is [1, root certificate, [[genesis, tap], ...]]")
+    return check_case(encode([CASE_VERSION, root.der, [[genesis, tap] for genesis, tap in ordered]]), root)
 
 
 def check_case(data: bytes, root: VenueRoot) -> Case:
@@ -74,7 +67,7 @@ def check_case(data: bytes, root: VenueRoot) -> Case:
             pass
         case _:
             raise NoCase("a case is [1, root certificate, [[genesis, tap], ...]]")
-    if parse_venue_root(der).venue_id != root.venue_id:
+    if der != root.der:
         raise NoCase("the case is of another venue")
     if not 2 <= len(pairs) <= CASE_TAPS_MAX:
         raise NoCase(f"a case has 2 to {CASE_TAPS_MAX} taps")
@@ -88,7 +81,7 @@ def check_case(data: bytes, root: VenueRoot) -> Case:
     ids = [w.entry.id for w in taps]
     if ids != sorted(ids):
         raise NoCase("the taps are not in order of their ids")
-    return Case(first.card, first.fact.consumed, taps)
+    return Case(data, first.card, first.fact.consumed, taps)
 
 
 def _raw_pair(pair: object) -> tuple[bytes, bytes]:
@@ -110,7 +103,7 @@ def _witnessed(pair: object, root: VenueRoot) -> Witnessed:
     tap = read_tap(entry.body, author_of(author), entry_id=entry.id, log=0, seq=entry.seq)
     if not isinstance(tap, CountedTap):
         raise NoCase(f"a tap of the case counts for nothing: {tap.value}")
-    return Witnessed(entry, author, tap)
+    return Witnessed(genesis, entry, author, tap)
 
 
 def is_tap(data: bytes, tap_id: bytes) -> bool:

@@ -21,6 +21,8 @@ from mesh.core.kinds import Operation
 from mesh.errors import PeerError
 from mesh.limits import AMOUNT_MINOR_MAX, CARD_SLOT_BYTES_MAX, ENTRY_BODY_BYTES_MAX
 
+TAP_ID_BYTES: Final = 16
+
 TapValues: TypeAlias = tuple[bytes, int, int, bytes, bytes, bytes]
 """tap_id, operation, amount_minor, witness, written, document; a list at run time, as it was decoded."""
 
@@ -101,7 +103,7 @@ def check_tap_values(values: object) -> None:
         raise BadTapBody("tap id, witness and written record are byte strings")
     if type(document) is not bytes or type(operation) is not int or type(amount) is not int:
         raise BadTapBody("operation and amount are integers, the document digest is a byte string")
-    if len(tap_id) != 16 or len(document) != 32:
+    if len(tap_id) != TAP_ID_BYTES or len(document) != 32:
         raise BadTapBody("a tap id has 16 bytes and a document digest 32")
     if len(witness) > CARD_SLOT_BYTES_MAX or not 0 < len(written) <= CARD_SLOT_BYTES_MAX:
         raise BadTapBody(f"a sealed card record has at most {CARD_SLOT_BYTES_MAX} bytes")
@@ -114,7 +116,7 @@ def check_tap_values(values: object) -> None:
 def decode_abort(body: bytes) -> AbortBody:
     """Parse an ABORT body strictly, or raise :class:`BadTapBody` or a codec error (all `PeerError`)."""
     match decode_array(body, bytes_max=ENTRY_BODY_BYTES_MAX):
-        case [bytes(tap_id), bytes(written_hash)] if len(tap_id) == 16 and len(written_hash) == 32:
+        case [bytes(tap_id), bytes(written_hash)] if len(tap_id) == TAP_ID_BYTES and len(written_hash) == 32:
             return AbortBody(tap_id, written_hash)
         case _:
             raise BadTapBody("an abort's body is [tap_id(16), written_hash(32)]")

@@ -6,22 +6,22 @@ An entry that breaks a rule is kept and replicated all the same; it counts for n
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
-from typing import Final, TypeAlias
+from typing import Final
 
 from mesh.core.certificate import DeviceCertificate
 from mesh.core.kinds import Operation, Role
 from mesh.limits import AMOUNT_MINOR_MAX
 from mesh.views.card_account import BLANK, CREDITS, HASH_PREFIX_BYTES, TapFact
-from mesh.views.card_record import NO_PARENT, RECORD_BYTES, RECORD_VERSION, key_id
+from mesh.views.card_record import NO_PARENT, RECORD_BYTES, RECORD_VERSION, key_id, record_hash
 from mesh.views.tap_entry import TapValues, decode_taps
 
-_RECORD: Final = struct.Struct(">B12sIII5s4s8s")
+_WRITTEN: Final = struct.Struct(">B12sIII5s4s8s")
 """A card record with the fields that are only compared kept together (mesh.views.card_record has them all)."""
-_RECORD_READ: Final = struct.Struct(">B12sIII")
+_READ: Final = struct.Struct(">B12sIII")
 """Of the record that was read, what the rules ask for."""
 
 
@@ -68,49 +68,68 @@ class CountedTap:
 
 def read_tap(body: bytes, author: Author, *, entry_id: bytes, log: int, seq: int) -> CountedTap | Refusal:
     """Apply every rule to one TAP entry. `log` is the caller's number for the entry's log."""
-    (values,) = decode_taps([body])
-    read = judge_tap(values, author, entry_id, log, seq)
-    return read if isinstance(read, Refusal) else CountedTap(read[0], TapFact(*read[1]))
+    taps = decode_taps([body])
+    (judged,) = judge_taps(taps, author)
+    if isinstance(judged, Refusal):
+        return judged
+    (values,) = taps
+    assert values is not None, "a body that cannot be read is refused as malformed"
+    tap_id, operation, amount, _, written, _ = values
+    card, consumed = judged
+    written_hash = record_hash(written)[:HASH_PREFIX_BYTES]
+    identifier = entry_id[:HASH_PREFIX_BYTES]
+    fact = TapFact(consumed, written_hash, tap_id, identifier, log, seq, amount, operation, author.key_id)
+    return CountedTap(card, fact)
 
 
-FactValues: TypeAlias = tuple[bytes, bytes, bytes, bytes, int, int, int, int, bytes]
-"""The fields of a :class:`TapFact`, in order."""
+def judge_taps(taps: Sequence[TapValues | None], author: Author) -> list[tuple[bytes, bytes] | Refusal]:
+    """The rules themselves, on decoded bodies of one author: card and what each consumed, or why it counts for nothing.
 
-
-def judge_tap(
-    values: TapValues | None, author: Author, entry_id: bytes, log: int, seq: int
-) -> tuple[bytes, FactValues] | Refusal:
-    """The rules themselves, on a decoded body: the card and the fact's fields, or why it counts for nothing."""
-    if values is None:
-        return Refusal.MALFORMED
-    tap_id, operation, amount, witness, written, _ = values
-    if operation not in author.operations:
-        return Refusal.ROLE if operation in ROLE_FOR else Refusal.UNKNOWN_OPERATION
-    if len(written) < RECORD_BYTES or (witness and len(witness) < RECORD_BYTES):
-        return Refusal.MALFORMED
-    version, card_event, card_seq, balance, spent, _, reader, parent = _RECORD.unpack_from(written)
-    if version != RECORD_VERSION or balance > AMOUNT_MINOR_MAX or spent > AMOUNT_MINOR_MAX:
-        return Refusal.MALFORMED
-    if reader != author.key_id:
-        return Refusal.FOREIGN_RECORD
-    if witness:
-        version, read_card_event, read_seq, before, spent = _RECORD_READ.unpack_from(witness)
-        if version != RECORD_VERSION or before > AMOUNT_MINOR_MAX or spent > AMOUNT_MINOR_MAX:
-            return Refusal.MALFORMED
-        if read_card_event != card_event:
-            return Refusal.FOREIGN_RECORD
-        consumed = sha256(witness[:RECORD_BYTES]).digest()[:HASH_PREFIX_BYTES]
-        follows = card_seq == read_seq + 1 and parent == consumed[:8]
-    else:
-        before, consumed = 0, BLANK
-        follows = card_seq == 1 and parent == NO_PARENT
-    if not follows:
-        return Refusal.NOT_A_CHILD
-    if balance != (before + amount if operation in CREDITS else before - amount):
-        return Refusal.WRONG_BALANCE
-    written_hash = sha256(written[:RECORD_BYTES]).digest()[:HASH_PREFIX_BYTES]
-    fact = (consumed, written_hash, tap_id, entry_id[:HASH_PREFIX_BYTES], log, seq, amount, operation, reader)
-    return card_event[:8], fact
+    One loop for many taps: a call for each would take as long as the rules.
+    """
+    judged: list[tuple[bytes, bytes] | Refusal] = []
+    say, unpack_written, unpack_read = judged.append, _WRITTEN.unpack_from, _READ.unpack_from
+    operations, key = author.operations, author.key_id
+    for values in taps:
+        if values is None:
+            say(Refusal.MALFORMED)
+            continue
+        _, operation, amount, witness, written, _ = values
+        if operation not in operations:
+            say(Refusal.ROLE if operation in ROLE_FOR else Refusal.UNKNOWN_OPERATION)
+            continue
+        if len(written) < RECORD_BYTES or (witness and len(witness) < RECORD_BYTES):
+            say(Refusal.MALFORMED)
+            continue
+        version, card_event, card_seq, balance, spent, _, reader, parent = unpack_written(written)
+        if version != RECORD_VERSION or balance > AMOUNT_MINOR_MAX or spent > AMOUNT_MINOR_MAX:
+            say(Refusal.MALFORMED)
+            continue
+        if reader != key:
+            say(Refusal.FOREIGN_RECORD)
+            continue
+        if witness:
+            version, read_card_event, read_seq, before, spent = unpack_read(witness)
+            if version != RECORD_VERSION or before > AMOUNT_MINOR_MAX or spent > AMOUNT_MINOR_MAX:
+                say(Refusal.MALFORMED)
+                continue
+            if read_card_event != card_event:
+                say(Refusal.FOREIGN_RECORD)
+                continue
+            consumed = sha256(witness[:RECORD_BYTES]).digest()[:HASH_PREFIX_BYTES]
+            if card_seq != read_seq + 1 or parent != consumed[:8]:
+                say(Refusal.NOT_A_CHILD)
+                continue
+        else:
+            before, consumed = 0, BLANK
+            if card_seq != 1 or parent != NO_PARENT:
+                say(Refusal.NOT_A_CHILD)
+                continue
+        if balance != (before + amount if operation in CREDITS else before - amount):
+            say(Refusal.WRONG_BALANCE)
+            continue
+        say((card_event[:8], consumed))
+    return judged
 
 
 def consumed_by(witness: bytes) -> bytes:

@@ -64,7 +64,7 @@ REQUEST: Final = make_request(
     sign_log=BAR_A.sign,
 )
 STARTER_RUN: Final = encode([WORLD.earlier.log_id, 1, encode_run(WORLD.earlier.entries)])
-CASE: Final = make_case(VENUE.root, [(A[0], A[1]), (B[0], B[1])])
+CASE: Final = make_case(VENUE.root, [(A[0], A[1]), (B[0], B[1])]).data
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from mesh.limits import (
     LINKS_MAX,
     OUTBOX_BYTES_MAX,
 )
-from mesh.shell.links import GATHER_BYTES
 from tests.factory import LogWriter
 from tests.hostile.scene import Scene, hello, runs, scene
+
+PART_BYTES = 64 * 1024
 
 pytestmark = pytest.mark.proves("M7")
 
@@ -48,8 +49,8 @@ async def test_slow_loris_holds_no_more_than_one_frame(tmp_path: Path) -> None:
     async with scene(tmp_path) as at:
         raw = await at.greeted(at.attacker())
         await raw.say(FRAME_BYTES_MAX.to_bytes(4, "big"))
-        for _ in range(FRAME_BYTES_MAX // GATHER_BYTES - 1):
-            await raw.say(bytes(GATHER_BYTES))
+        for _ in range(FRAME_BYTES_MAX // PART_BYTES - 1):
+            await raw.say(bytes(PART_BYTES))
             assert max(held_bytes(at)) <= 4 + FRAME_BYTES_MAX
         await at.expect_unharmed()
 

@@ -76,7 +76,7 @@ class Night:
     def case(self) -> bytes:
         """The proof that wristband 0 was spent twice."""
         one, other = self.today, self.copied
-        return make_case(self.venue.root, [(one.entries[0], one.entries[1]), (other.entries[0], other.entries[1])])
+        return make_case(self.venue.root, [(one.entries[0], one.entries[1]), (other.entries[0], other.entries[1])]).data
 
     def intents(self) -> list[tuple[bytes, bytes]]:
         """Two taps whose wristbands have not come back, as the reader's journal stores them."""

@@ -63,3 +63,32 @@ async def test_card_stays_held_with_its_proof_after_the_replica_was_lost(tmp_pat
         assert {tap.device.name for tap in check_case(again.case, device.root).taps} == {"A", "C"}
         standing = device.cards.standing(band.card, bytes(32), bytes(8), bytes(16))
         assert standing.status is CardStatus.HELD
+
+
+async def test_every_one_of_many_double_spends_is_proven(tmp_path: Path) -> None:
+    venue = Venue()
+    till, bar_a, bar_c = (
+        LogWriter(venue.device(name, role))
+        for name, role in (("till", Role.TILL), ("A", Role.READER), ("C", Role.READER))
+    )
+    bands = [Wristband(venue, number) for number in range(150)]
+    for band in bands:
+        band.issue(till, 2000)
+        copy = band.clone()
+        band.sell(bar_a, 650)
+        copy.sell(bar_c, 650)
+    directory = venue.device("bar D", Role.READER).write_directory(tmp_path / "bar-d")
+    hold(directory, till, bar_a, bar_c)
+    async with open_device(directory) as device:
+        proven: set[bytes] = set()
+        notices = device.subscribe()
+        with trio.fail_after(60):
+            while len(proven) < len(bands):
+                notice = await notices.receive()
+                if isinstance(notice, ConflictSurfaced):
+                    case = check_case(notice.case, device.root)
+                    assert case.card == notice.conflict.card
+                    proven.add(case.card)
+        assert proven == {band.card for band in bands}
+        stored = await device.read_own(RunStore.evidence)
+        assert {check_case(body, device.root).card for _, body in stored} == proven

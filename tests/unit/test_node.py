@@ -289,6 +289,37 @@ def test_news_of_one_log_is_coalesced_and_not_sent_back_where_it_came_from(mote:
     assert of(Announce, author.heard()) == []
 
 
+def test_who_brings_a_long_log_is_not_told_of_each_piece_of_it(mote: Mote) -> None:
+    log = written(9)
+    relay = served(mote, log)
+    for run in runs_of(log, length=3)[:2]:
+        relay.send_run(run)
+        mote.world.tick()
+    assert relay.heard() == []
+    other = Puppet(mote, OTHER_RELAY)
+    other.say(Announce(((log.log_id, Position(2, runs_of(log, length=3)[0].tip_id)),)))
+    relay.send_run(runs_of(log, length=3)[2])
+    mote.world.tick()
+    assert of(Announce, relay.heard()) == []
+    assert of(Announce, other.heard()) == [Announce(((log.log_id, head_of(log)),))]
+
+
+def test_shorter_branch_of_a_forked_log_is_told_to_who_knows_the_longer_one(mote: Mote) -> None:
+    log = written(9)
+    fork = log.fork(3)
+    fork.append(KIND, b"another")
+    relay = served(mote, log)
+    relay.send_run(runs_of(log)[0])
+    mote.world.tick()
+    relay.heard()
+    author = Puppet(mote, AUTHOR)
+    author.send_run(runs_of(fork)[0])
+    settle(mote)
+    mote.world.tick()
+    told = [head for heard in relay.heard() if isinstance(heard, Announce) for _, head in heard.heads]
+    assert head_of(fork) in told
+
+
 def test_own_entries_are_pushed_to_whoever_has_what_they_follow(mote: Mote) -> None:
     relay = Puppet(mote, RELAY)
     relay.heard()

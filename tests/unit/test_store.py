@@ -74,6 +74,20 @@ def test_any_part_of_a_log_is_read_back_byte_for_byte(store: RunStore) -> None:
             assert store.read_entries(LOG.log_id, segment) == LOG.entries[first : last + 1]
 
 
+def test_entries_at_one_seq_are_found_in_every_branch(store: RunStore) -> None:
+    keep(store, LOG, 0, 9)
+    fork = LOG.fork(5)
+    fork.append(99, b"another")
+    assert store.read_at(LOG.log_id, 9) == [LOG.entries[9]]
+    assert store.read_at(LOG.log_id, 10) == []
+    with store.transaction():
+        run = check_run(fork.log_id, fork.entries[5:])
+        store.add_branch(fork.log_id, 1, 5, run.prev, parent=0, attached=True)
+        store.append_run(run, 1, verified=True)
+    assert sorted(store.read_at(LOG.log_id, 5)) == sorted([LOG.entries[5], fork.entries[5]])
+    assert store.read_at(LOG.log_id, 4) == [LOG.entries[4]]
+
+
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=8), data=st.data())
 def test_however_runs_arrived_they_are_served_the_same(
     lengths: list[int], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

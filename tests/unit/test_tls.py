@@ -170,3 +170,49 @@ def test_link_key_that_others_can_read_opens_no_link(bar_a: Identity) -> None:
     (bar_a.directory / "link.key").chmod(0o644)
     with pytest.raises(KeyFileExposed):
         server_context(bar_a)
+
+
+def _joined(server: Identity, client: Identity) -> tuple[ssl.SSLObject, ssl.SSLObject, ssl.MemoryBIO]:
+    """Two ends in memory after their handshake; bytes put into the third reach the client."""
+    to_client, to_server, out = ssl.MemoryBIO(), ssl.MemoryBIO(), ssl.MemoryBIO()
+    one = server_context(server).wrap_bio(to_server, out, server_side=True)
+    other = client_context(client).wrap_bio(to_client, to_server)
+    for _ in range(3):
+        for end in (other, one):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+            to_client.write(out.read())
+    one.write(b"first")
+    one.write(b"second")
+    to_client.write(out.read())
+    return one, other, to_client
+
+
+def test_one_read_takes_every_record_that_has_arrived(bar_a: Identity, bar_b: Identity) -> None:
+    _, client, _ = _joined(bar_a, bar_b)
+    assert client.read(7) == b"firstse"
+    assert client.read(100) == b"cond"
+    with pytest.raises(ssl.SSLWantReadError):
+        client.read(100)
+
+
+@pytest.mark.parametrize("end", ["closed", "broken off", "forged"])
+def test_what_came_before_the_end_of_a_link_is_read_and_then_the_end(
+    bar_a: Identity, bar_b: Identity, end: str
+) -> None:
+    server, client, wire = _joined(bar_a, bar_b)
+    if end == "closed":
+        with contextlib.suppress(ssl.SSLWantReadError):
+            server.unwrap()
+        wire.write_eof()
+    elif end == "broken off":
+        wire.write_eof()
+    else:
+        wire.write(b"\x17\x03\x03\x00\x20" + bytes(32))
+    assert client.read(100) == b"firstsecond"
+    if end == "closed":
+        with contextlib.suppress(ssl.SSLEOFError):
+            assert client.read(100) == b""
+    else:
+        with pytest.raises(ssl.SSLError):
+            client.read(100)

@@ -392,7 +392,7 @@ def case_vectors(world: World) -> Vector:
     a, b = world.bar_a.entries, world.bar_b.entries
     root = VENUE.root.der
     pair_a, pair_b = sorted(([a[0], a[1]], [b[0], b[1]]), key=lambda pair: entry_id(pair[1]))
-    case = make_case(VENUE.root, [(a[0], a[1]), (b[0], b[1])])
+    case = make_case(VENUE.root, [(a[0], a[1]), (b[0], b[1])]).data
     again = world.bar_a.fork(1)
     again.append(Kind.TAP, decode_entry(a[1]).body)
     same = sorted(([a[0], a[1]], [again.entries[0], again.entries[1]]), key=lambda pair: entry_id(pair[1]))
