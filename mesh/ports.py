@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mesh.core.chain import Run
+from mesh.core.chain import PackedRun, Run
 from mesh.core.events import Serve
 from mesh.core.frontier import Position, Segment
 from mesh.core.signing import Domain
@@ -88,7 +88,7 @@ class Store(StoredRuns, Protocol):
         """Begin a branch of a log; nothing happens where it is held."""
         ...
 
-    def append_run(self, run: Run, branch: int, *, verified: bool) -> None:
+    def append_run(self, run: Run | PackedRun, branch: int, *, verified: bool) -> None:
         """Store a run that follows what the branch holds. `verified` says that every signature in it was checked."""
         ...
 

@@ -128,7 +128,7 @@ def limit(directory: Path) -> None:
         for at in range(0, len(encoded), 40):
             with store.transaction():
                 for log_id, entries, blob in encoded[at : at + 40]:
-                    run = check_run(log_id, split_run(entries, blob))
+                    run = check_run(log_id, split_run(entries, blob), blob)
                     decode_taps([fields[6] for fields in run.fields if fields[5] == Kind.TAP])
                     if run.first_seq == 0:
                         store.add_log(log_id, genesis[log_id])

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias, cast
 
 import cbor2
@@ -102,6 +102,18 @@ class Genesis:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedRun:
+    """What is kept of a run while it waits for the disk: its place and its bytes, nothing decoded."""
+
+    log_id: bytes
+    first_seq: int
+    last_seq: int
+    prev: bytes
+    tip_id: bytes
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A contiguous piece of one log whose links are checked. `entries`, `fields` and `ids` have equal length."""
 
@@ -109,6 +121,17 @@ class Run:
     entries: Sequence[bytes]
     fields: Sequence[Fields]
     ids: Sequence[bytes]
+    received: bytes | None = field(default=None, compare=False, repr=False)
+    """The encoding that the whole run was split from, so that it need not be made again."""
+
+    @property
+    def blob(self) -> bytes:
+        """The run as it travels and is stored; see :func:`encode_run`."""
+        return encode_run(self.entries) if self.received is None else self.received
+
+    def packed(self) -> PackedRun:
+        """The run without what was decoded of it."""
+        return PackedRun(self.log_id, self.first_seq, self.last_seq, self.prev, self.tip_id, self.blob)
 
     @property
     def first_seq(self) -> int:
@@ -186,8 +209,11 @@ def split_run(count: int, blob: bytes) -> list[bytes]:
     return entries
 
 
-def check_run(log_id: bytes, entries: Sequence[bytes]) -> Run:
-    """Rules 2, 4, 5 and 6 over one run, or a `PeerError`. Signatures and what it follows are the caller's to check."""
+def check_run(log_id: bytes, entries: Sequence[bytes], received: bytes | None = None) -> Run:
+    """Rules 2, 4, 5 and 6 over one run, or a `PeerError`. Signatures and what it follows are the caller's to check.
+
+    `received` is what :func:`split_run` made the entries of, if it did.
+    """
     payloads = [entry[:-SIGNATURE_BYTES] for entry in entries]
     decoded = decode_all_unchecked(payloads)
     for entry_fields in decoded:
@@ -207,7 +233,7 @@ def check_run(log_id: bytes, entries: Sequence[bytes]) -> Run:
             raise BrokenLink(f"the entry at seq {seq} does not follow the one before it")
         seq += 1
         prev = identifier
-    return Run(log_id, entries, fields, ids)
+    return Run(log_id, entries, fields, ids, received)
 
 
 def verify_tip(run: Run, log_key: bytes) -> None:

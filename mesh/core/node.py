@@ -406,7 +406,7 @@ class Node:
         genesis = log.genesis if log is not None else self._genesis_of(log_id, entries)
         if log_id not in link.asked and genesis.certificate.log_key != link.peer.log_key:
             raise UnwantedRun("a run that was neither asked for nor is its author's own")
-        run = check_run(log_id, entries)
+        run = check_run(log_id, entries, message.blob)
         verify_tip(run, genesis.certificate.log_key)
         tip = Position(run.last_seq, run.tip_id)
         link.has[log_id] = max(tip, link.has.get(log_id, tip))

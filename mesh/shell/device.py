@@ -301,8 +301,7 @@ class Device:
             self._rival_runs.append(accepted)
             self._spawn(self._keep_rivals)
         elif not accepted.on_disk:
-            size = sum(map(len, run.entries))
-            self.replica.put(lambda store: _write_run(store, accepted), size)
+            self.replica.put(_writing(accepted), sum(map(len, run.entries)))
             if not accepted.signatures_verified:
                 self.verifier.expect(len(run.entries))
         self.prover.surface(self.fold(run, accepted.genesis))
@@ -359,7 +358,7 @@ class Device:
         """Store what somebody else signed with this device's key, in own.db beside what this device signed."""
         async with self._rivals_lock:
             while self._rival_runs:
-                await self.write_own(partial(_write_run, accepted=self._rival_runs[0]))
+                await self.write_own(_writing(self._rival_runs[0]))
                 del self._rival_runs[0]
 
     def _log_key(self, log_id: bytes) -> bytes:
@@ -409,14 +408,19 @@ def _put_on_link(links: Links, effect: Send | Serve | Close) -> None:
             links.close(link, reason, blame_peer=blame_peer)
 
 
-def _write_run(store: Store, accepted: Accepted) -> None:
-    run = accepted.run
-    if run.first_seq == 0:
-        store.add_log(run.log_id, accepted.genesis.entry)
-    store.add_branch(
-        run.log_id, accepted.branch, run.first_seq, run.prev, parent=accepted.parent, attached=accepted.attached
-    )
-    store.append_run(run, accepted.branch, verified=accepted.signatures_verified)
+def _writing(accepted: Accepted) -> Callable[[Store], None]:
+    """What writes an accepted run down. It may wait a while, so it holds on to nothing that was decoded."""
+    run, genesis = accepted.run.packed(), accepted.genesis.entry
+    branch, parent, attached = accepted.branch, accepted.parent, accepted.attached
+    verified = accepted.signatures_verified
+
+    def write(store: Store) -> None:
+        if run.first_seq == 0:
+            store.add_log(run.log_id, genesis)
+        store.add_branch(run.log_id, branch, run.first_seq, run.prev, parent=parent, attached=attached)
+        store.append_run(run, branch, verified=verified)
+
+    return write
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import apsw
 
-from mesh.core.chain import Run, encode_run, split_run
+from mesh.core.chain import PackedRun, Run, encode_run, split_run
 from mesh.core.entry import entry_id
 from mesh.core.frontier import Branch, Position, Segment
 from mesh.errors import LocalError, PeerError, StorageError
@@ -56,6 +56,10 @@ _ADDED: Final = """
 CREATE TABLE IF NOT EXISTS statement (digest BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 """
 """What version 1 has come to have since: programs that do not know it leave it alone, so the version stays."""
+
+_INSERT_RUN: Final = "INSERT INTO run (log, branch, first_seq, last_seq, tip, verified, entries) VALUES "
+_RUN_VALUES: Final = "(?, ?, ?, ?, ?, ?, ?)"
+_ROWS_AT_ONCE: Final = 64
 
 _Result = TypeVar("_Result")
 
@@ -113,6 +117,10 @@ class RunStore:
     def __init__(self, path: Path, durability: Durability, *, vfs: str | None = None, read_only: bool = False) -> None:
         self.path = path
         self._numbers: dict[bytes, int] = {}
+        self._branches_held: set[tuple[bytes, int]] = set()
+        self._runs: list[tuple[object, ...]] = []
+        """Runs of the open transaction. They are inserted together: to a thread each statement is a wait for the lock
+        of the interpreter, and to the loop that holds it an interruption."""
         self._failed = False
         flags = apsw.SQLITE_OPEN_URI | (
             apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
@@ -194,8 +202,10 @@ class RunStore:
             try:
                 yield
             except LocalError:
+                self._forget_transaction()
                 self._db.execute("ROLLBACK")
                 raise
+            self._insert_runs()
             self._db.execute("COMMIT")
         except apsw.Error as error:
             self._failed = True
@@ -204,8 +214,22 @@ class RunStore:
                 f"program ends now and checks the store when it starts again"
             ) from error
 
+    def _insert_runs(self) -> None:
+        rows, self._runs = self._runs, []
+        for at in range(0, len(rows), _ROWS_AT_ONCE):
+            part = rows[at : at + _ROWS_AT_ONCE]
+            self._db.execute(
+                _INSERT_RUN + ", ".join([_RUN_VALUES] * len(part)), [value for row in part for value in row]
+            )
+
+    def _forget_transaction(self) -> None:
+        self._runs.clear()
+        self._numbers.clear()
+        self._branches_held.clear()
+
     def _execute(self, sql: str, values: Sequence[object] = ()) -> Iterator[tuple[object, ...]]:
         try:
+            self._insert_runs()
             yield from self._db.execute(sql, tuple(values))
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise StoreDamaged(f"{self.path} is damaged ({error}); it was left as it is") from error
@@ -220,28 +244,21 @@ class RunStore:
     def add_branch(
         self, log_id: bytes, number: int, from_seq: int, prev: bytes, *, parent: int | None, attached: bool
     ) -> None:
-        row = (self._log(log_id), number, from_seq, prev, parent, attached)
-        self._db.execute("INSERT OR IGNORE INTO branch VALUES (?, ?, ?, ?, ?, ?)", row)
+        if (log_id, number) not in self._branches_held:
+            row = (self._log(log_id), number, from_seq, prev, parent, attached)
+            self._db.execute("INSERT OR IGNORE INTO branch VALUES (?, ?, ?, ?, ?, ?)", row)
+            self._branches_held.add((log_id, number))
 
-    def append_run(self, run: Run, branch: int, *, verified: bool) -> None:
+    def append_run(self, run: Run | PackedRun, branch: int, *, verified: bool) -> None:
         """Store a run that follows what the branch holds. `verified` says that every signature in it was checked."""
-        row = (
-            self._log(run.log_id),
-            branch,
-            run.first_seq,
-            run.last_seq,
-            run.tip_id,
-            verified,
-            encode_run(run.entries),
-        )
-        self._db.execute(
-            "INSERT INTO run (log, branch, first_seq, last_seq, tip, verified, entries) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            row,
-        )
+        log = self._log(run.log_id)
+        self._runs.append((log, branch, run.first_seq, run.last_seq, run.tip_id, verified, run.blob))
 
     def relabel(self, log_id: bytes, branch: int, into: int) -> None:
         """An island was joined to branch `into`."""
         log = self._log(log_id)
+        self._insert_runs()
+        self._branches_held.discard((log_id, branch))
         self._db.execute("UPDATE run SET branch = ? WHERE log = ? AND branch = ?", (into, log, branch))
         self._db.execute("DELETE FROM branch WHERE log = ? AND number = ?", (log, branch))
 
@@ -252,6 +269,7 @@ class RunStore:
 
     def mark_verified(self, numbers: Sequence[int]) -> None:
         """Every signature in these runs has been checked."""
+        self._insert_runs()
         self._db.executemany("UPDATE run SET verified = 1 WHERE number = ?", [(number,) for number in numbers])
 
     def _log(self, log_id: bytes) -> int:
