@@ -39,7 +39,7 @@ HERE: Final = Path(__file__).parent
 
 
 class Night:
-    """One bar, one till, a bar whose key was copied, and a far bar of which a courier brought a piece."""
+    """A bar, a till, a bar whose key was copied, one that was revoked, and a far one with a piece that a courier brought."""
 
     def __init__(self) -> None:
         self.venue = Venue("On disk")
@@ -50,7 +50,8 @@ class Night:
         self.till = LogWriter(self.venue.device("till", Role.TILL))
         self.copied = LogWriter(self.venue.device("bar B", Role.READER))
         self.far = LogWriter(self.venue.device("bar C", Role.READER))
-        self.bands = [Wristband(self.venue, number) for number in range(5)]
+        self.lost = LogWriter(self.venue.device("bar D", Role.READER))
+        self.bands = [Wristband(self.venue, number) for number in range(6)]
         for band in self.bands:
             band.issue(self.till, 4000)
         self._sell()
@@ -61,6 +62,10 @@ class Night:
         proof = prove_fork(self.copied.entries[0], self.copied.entries[-2], self.fork.entries[-1], self.venue.root)
         assert proof is not None
         self.control.append(Kind.FORK_PROOF, proof.body)
+        for amount in (210, 220, 230):
+            self.bands[5].sell(self.lost, amount)
+        self.statement = self.venue.revocation(self.lost.device, (self.lost, 2))
+        self.control.append(Kind.REVOCATION, self.statement)
 
     def _sell(self) -> None:
         self.bands[0].sell(self.yesterday, 650)
@@ -121,6 +126,7 @@ def write_own(path: Path, night: Night) -> RunStore:
         for tap_id, body in night.intents():
             store.put_intent(tap_id, body)
         store.put_evidence(hashlib.sha256(night.case()).digest(), night.case())
+        store.put_statement(hashlib.sha256(night.statement).digest(), night.statement)
     return store
 
 
@@ -131,6 +137,7 @@ def write_replica(path: Path, night: Night) -> None:
         put(store, night.copied, 0, 1)
         put(store, night.copied, 2, night.copied.head_seq)
         put(store, night.fork, 2, night.fork.head_seq, branch=1, parent=0)
+        put(store, night.lost, 0, night.lost.head_seq)
         put(store, night.far, 0, 2)
         put(store, night.far, 5, night.far.head_seq, branch=1)
     store.close()
@@ -138,7 +145,7 @@ def write_replica(path: Path, night: Night) -> None:
 
 def write_ledger(path: Path, night: Night) -> None:
     ledger = SqliteLedger(path, night.venue.root)
-    logs = (night.till, night.yesterday, night.today, night.copied)
+    logs = (night.till, night.yesterday, night.today, night.copied, night.lost, night.control)
     ledger.accept([OfferedRun(*run) for log in logs for run in log.runs()])
     work = ledger.next_unverified(512)
     assert work is not None

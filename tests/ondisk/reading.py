@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from gateway.settlement.sqlite_store import SqliteLedger
 from mesh.core.certificate import parse_device_certificate, parse_venue_root
+from mesh.core.events import Revoked
 from mesh.shell.device import Device
 from mesh.shell.keys import Identity, create_key_file, read_certificate
 from mesh.shell.replica import Replica
@@ -37,7 +38,9 @@ def describe(directory: Path) -> dict[str, Words]:
     reader = RunStore(directory / REPLICA, Durability.PROCESS, read_only=True)
     with closing(own), closing(own_reader), closing(Replica(writer, reader)) as replica:
         device = Device(identity, own, own_reader, replica, "")
-        device.load(own, writer)
+        for effect in device.load(own, writer):
+            if isinstance(effect, Revoked):
+                device.cards.revoke(effect.statement)
         intents = [_decode_row(body) for _, body in own.intents()]
         return {
             "frontier": device.node.frontier.digest().hex(),
@@ -47,11 +50,17 @@ def describe(directory: Path) -> dict[str, Words]:
             "unverified": writer.unverified_entries(),
             "cards": {card.hex(): _card(device, card) for card in device.cards.cards()},
             "evidence": [digest.hex() for digest, _ in own.evidence()],
+            "revoked": [[str(serial), _counted_to(device, serial)] for serial in device.trust.revocations.serials()],
+            "statements": [digest.hex() for digest, _ in own.statements()],
             "intents": [
                 [row.order, row.committed, row.intent.tap_id.hex(), row.intent.amount_minor] for row in intents
             ],
             "ledger": _ledger(directory),
         }
+
+
+def _counted_to(device: Device, serial: int) -> dict[str, Words]:
+    return {log_id.hex(): device.trust.log_trust(log_id).counted_to for log_id in device.trust.logs_of(serial)}
 
 
 def _card(device: Device, card: bytes) -> dict[str, Words]:
