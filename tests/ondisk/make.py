@@ -39,7 +39,7 @@ HERE: Final = Path(__file__).parent
 
 
 class Night:
-    """A bar, a till, a bar whose key was copied, one that was revoked, and a far one with a piece that a courier brought."""
+    """A bar, a till, a bar whose key was copied, one that was revoked, and a far one known by a piece."""
 
     def __init__(self) -> None:
         self.venue = Venue("On disk")

@@ -13,6 +13,7 @@ import mesh.core.codec
 import mesh.core.entry
 import mesh.core.fork
 import mesh.core.messages
+import mesh.core.revocation
 import mesh.errors
 import mesh.views.evidence
 from mesh.core.certificate import parse_venue_root
@@ -20,11 +21,12 @@ from mesh.core.chain import check_run, first_bad_signature, parse_genesis, split
 from mesh.core.entry import LOG_ID_BYTES, decode_entry, entry_id, verify_signature
 from mesh.core.fork import check_fork_proof
 from mesh.core.messages import decode_message, encode_message
+from mesh.core.revocation import parse_statement
 from mesh.errors import PeerError
 from mesh.views.evidence import check_case
 from tests.vectors.make import DIRECTORY, make
 
-FILES: Final = ("entry.json", "run.json", "fork_proof.json", "wire.json", "case.json")
+FILES: Final = ("entry.json", "run.json", "fork_proof.json", "wire.json", "case.json", "revocation.json")
 VECTORS: Final[dict[str, Any]] = {
     name: json.loads((DIRECTORY / name).read_text(encoding="utf-8")) for name in FILES if (DIRECTORY / name).exists()
 }
@@ -37,6 +39,7 @@ ERRORS: Final[dict[str, type[PeerError]]] = {
         mesh.core.entry,
         mesh.core.fork,
         mesh.core.messages,
+        mesh.core.revocation,
         mesh.errors,
         mesh.views.evidence,
     )
@@ -157,3 +160,19 @@ def test_case_is_checked_from_the_venue_root_alone() -> None:
 def test_case_is_refused(vector: dict[str, str]) -> None:
     with refused(vector):
         check_case(bytes.fromhex(vector["case"]), parse_venue_root(bytes.fromhex(VECTORS["case.json"]["root"])))
+
+
+@pytest.mark.parametrize("vector", VECTORS["revocation.json"]["valid"], ids=lambda vector: vector["name"])
+def test_statement_reads_as_the_vector_says(vector: dict[str, Any]) -> None:
+    root = parse_venue_root(bytes.fromhex(VECTORS["revocation.json"]["root"]))
+    statement = parse_statement(bytes.fromhex(vector["statement"]), root)
+    assert (str(statement.serial), statement.number) == (vector["serial"], vector["number"])
+    cut = [[log_id.hex(), place.seq, place.id.hex()] for log_id, place in sorted(statement.cut.items())]
+    assert cut == vector["cut"]
+
+
+@rejects("revocation.json")
+def test_statement_is_refused(vector: dict[str, str]) -> None:
+    root = parse_venue_root(bytes.fromhex(VECTORS["revocation.json"]["root"]))
+    with refused(vector):
+        parse_statement(bytes.fromhex(vector["statement"]), root)
