@@ -28,7 +28,7 @@ from mesh.core.revocation import NotTheAuthority, parse_statement
 from mesh.errors import PeerError
 from mesh.limits import ANNOUNCE_LOGS_PER_FRAME_MAX, KEEPALIVE_S, WANT_RETRY_S
 from tests.factory import LogWriter, Venue, VenueDevice
-from tests.one_node import KIND, OneNode, Said, at, genesis_of, hung_up, run_of, taken, written
+from tests.one_node import KIND, OneNode, Said, at, genesis_of, holding, hung_up, run_of, taken, written
 from tests.vectors.make import flipped
 
 VENUE: Final = Venue("News")
