@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from mesh.core.chain import Genesis, Run, check_run, parse_genesis
+from mesh.core.events import Effect
+from mesh.core.fork import prove_fork
 from mesh.core.frontier import Frontier, Position
+from mesh.core.intake import Intake
 from mesh.core.kinds import Lane
 from tests.factory import LogWriter, VenueDevice
 
@@ -47,3 +51,48 @@ def opened(log: LogWriter) -> Frontier:
     frontier = Frontier()
     frontier.open_log(log.log_id, genesis_of(log))
     return frontier
+
+
+def proof_of(one: LogWriter, other: LogWriter, seq: int) -> bytes:
+    """The body of the proof that these two forks of a log differ at `seq`."""
+    proof = prove_fork(one.entries[0], one.entries[seq], other.entries[seq], one.device.venue.root)
+    assert proof is not None
+    return proof.body
+
+
+class Desk:
+    """An intake that knows some logs and holds nothing of them yet; each call returns the effects it had."""
+
+    def __init__(self, *logs: LogWriter) -> None:
+        self.frontier = Frontier()
+        self.intake = Intake(self.frontier, logs[0].device.venue.root)
+        for log in logs:
+            self.frontier.open_log(log.log_id, genesis_of(log))
+
+    def take(self, *runs: Run) -> list[Effect]:
+        effects: list[Effect] = []
+        for run in runs:
+            self.intake.take_in(run, effects)
+        return effects
+
+    def answer(self, token: int, *entries: Sequence[bytes]) -> list[Effect]:
+        """What the store holds of each piece that was asked for."""
+        effects: list[Effect] = []
+        self.intake.compared(token, entries, effects)
+        return effects
+
+    def own(self, run: Run) -> list[Effect]:
+        effects: list[Effect] = []
+        self.intake.own_appended(run, effects)
+        return effects
+
+    def contest(self, log: LogWriter, seq: int) -> list[Effect]:
+        effects: list[Effect] = []
+        self.intake.contest(log.log_id, seq, effects)
+        return effects
+
+    def news(self) -> dict[bytes, Position]:
+        """The heads that neighbours should hear of since this was asked last."""
+        heads = dict(self.intake.new_heads)
+        self.intake.new_heads.clear()
+        return heads
