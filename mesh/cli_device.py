@@ -21,6 +21,12 @@ from mesh.shell.venue import accept_answer
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
+SIGNER = click.option(
+    "--signer",
+    metavar="PKCS11-URI",
+    help="Make the key that signs sales inside a token, for example "
+    "'pkcs11:token=bar-a?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=/etc/tapmesh/pin'.",
+)
 
 
 @click.group()
@@ -37,12 +43,7 @@ device.add_command(settings_command)
     "--dir", "directory", type=DIRECTORY, required=True, help="New directory for this device's keys and data."
 )
 @click.option("--name", required=True, help="What people call the device, for example 'Bar A'.")
-@click.option(
-    "--signer",
-    metavar="PKCS11-URI",
-    help="Make the key that signs sales inside a token, for example "
-    "'pkcs11:token=bar-a?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=/etc/tapmesh/pin'.",
-)
+@SIGNER
 def request(directory: Path, name: str, signer: str | None) -> None:
     """Make this device's keys, and a request for the venue's authority to sign.
 

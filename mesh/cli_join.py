@@ -10,7 +10,7 @@ from typing import Final
 import click
 import trio
 
-from mesh.cli_device import DIRECTORY, FILE, describe
+from mesh.cli_device import DIRECTORY, FILE, SIGNER, describe
 from mesh.cli_output import errors_shown, say
 from mesh.core.join import Line, Standing, standing
 from mesh.core.join_code import parse_code
@@ -26,6 +26,7 @@ from mesh.shell.join_welcome import WELCOME_PORT, WelcomeOptions, run_welcome
 from mesh.shell.keys import load_identity
 from mesh.shell.network import Endpoint
 from mesh.shell.output import Output
+from mesh.shell.pkcs11_uri import parse_token_uri
 from mesh.shell.program import EVERY_INTERFACE, EndpointType
 from mesh.shell.venue import edit_document
 from mesh.views.automerge_document import Edit
@@ -52,12 +53,16 @@ _PROGRAM_OF: Final = {
     help="Directory for this device's keys and data; made if it is not there.",
 )
 @click.option("--at", type=EndpointType(), help="Where the office is, if it is not found by itself.")
+@SIGNER
 @_INTERFACE
-def join(code: tuple[str, ...], directory: Path, at: Endpoint | None, interface: str | None) -> None:
+def join(
+    code: tuple[str, ...], directory: Path, at: Endpoint | None, signer: str | None, interface: str | None
+) -> None:
     """Make this device a member of the venue that printed CODE.
 
-    Its keys are made here and never leave. Start 'tapmesh venue welcome' on the authority's machine first; both
-    machines need one network. If anything breaks on the way, the same command goes on from there.
+    Its keys are made here and never leave; with --signer the one that signs sales is made in the token. Start
+    'tapmesh venue welcome' on the authority's machine first; both machines need one network. If anything breaks on the
+    way, the same command goes on from there.
 
     \b
       tapmesh join 6APD5-JFDCC-90NR6-D7GJ1-358BN
@@ -65,8 +70,9 @@ def join(code: tuple[str, ...], directory: Path, at: Endpoint | None, interface:
     """
     with errors_shown():
         parsed = parse_code(" ".join(code))
+        token = None if signer is None else parse_token_uri(signer)
         tell = partial(click.echo, err=True)
-        joined = trio.run(partial(join_venue, parsed, directory, at=at, interface=interface, tell=tell))
+        joined = trio.run(partial(join_venue, parsed, directory, at=at, interface=interface, tell=tell, token=token))
     _say_joined(joined, directory)
 
 

@@ -31,8 +31,9 @@ from mesh.shell.enrolment import REQUEST_FILE, OtherVenue, install_certificate, 
 from mesh.shell.files import CannotRead, give_name, read_file
 from mesh.shell.join_discovery import offices
 from mesh.shell.join_stream import ConnectionLost, JoinStream, device_context
-from mesh.shell.keys import CERTIFICATE_FILE, LINK_KEY_FILE, load_identity, load_log_signer, load_signer
+from mesh.shell.keys import CERTIFICATE_FILE, LINK_KEY_FILE, LOG_TOKEN_FILE, load_identity, load_log_signer, load_signer
 from mesh.shell.network import Endpoint
+from mesh.shell.pkcs11_uri import TokenUri
 from mesh.shell.settings import SETTINGS_FILE, write_first_settings
 from mesh.shell.starter import import_starter
 
@@ -54,6 +55,10 @@ class OtherDevice(LocalError):
     """The directory is another device's than the one this code is for."""
 
 
+class KeyElsewhere(LocalError):
+    """A token was named for a device whose keys are in files already; nothing was changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Joined:
     """What came of it. `entries` is how many the starter brought that were not here yet."""
@@ -65,11 +70,20 @@ class Joined:
 
 
 async def join_venue(
-    code: JoinCode, directory: Path, *, at: Endpoint | None, interface: str | None, tell: Callable[[str], None]
+    code: JoinCode,
+    directory: Path,
+    *,
+    at: Endpoint | None,
+    interface: str | None,
+    tell: Callable[[str], None],
+    token: TokenUri | None = None,
 ) -> Joined:
-    """Join with `code` as the device in `directory`; can be repeated after any failure. Errors say what to do."""
+    """Join with `code` as the device in `directory`; can be repeated after any failure. Errors say what to do.
+
+    With `token` the key that signs sales is made inside that token.
+    """
     if at is not None:
-        joined = await _try(at, code, directory, tell)
+        joined = await _try(at, code, directory, token, tell)
         if joined is None:
             raise NoOffice(f"nobody answers at {at}: is 'tapmesh venue welcome' running there? Nothing was sent")
         return joined
@@ -83,7 +97,7 @@ async def join_venue(
                 break
             for endpoint in endpoints:
                 try:
-                    joined = await _try(endpoint, code, directory, tell)
+                    joined = await _try(endpoint, code, directory, token, tell)
                 except (WrongOffice, ConnectionLost) as error:
                     failed = error
                 else:
@@ -98,7 +112,9 @@ async def join_venue(
     )
 
 
-async def _try(endpoint: Endpoint, code: JoinCode, directory: Path, tell: Callable[[str], None]) -> Joined | None:
+async def _try(
+    endpoint: Endpoint, code: JoinCode, directory: Path, token: TokenUri | None, tell: Callable[[str], None]
+) -> Joined | None:
     """Join at one address; None where nobody answers."""
     tell(f"asking {endpoint}")
     stream = await _connect(endpoint)
@@ -106,7 +122,7 @@ async def _try(endpoint: Endpoint, code: JoinCode, directory: Path, tell: Callab
         return None
     try:
         await stream.open()
-        return await _join(stream, code, directory)
+        return await _join(stream, code, directory, token)
     finally:
         await stream.aclose()
 
@@ -120,12 +136,12 @@ async def _connect(endpoint: Endpoint) -> JoinStream | None:
     return JoinStream(trio.SSLStream(stream, device_context()))
 
 
-async def _join(stream: JoinStream, code: JoinCode, directory: Path) -> Joined:
+async def _join(stream: JoinStream, code: JoinCode, directory: Path, token: TokenUri | None) -> Joined:
     venue_id = await _require_office(stream, code)
     _require_no_other_venue(directory, venue_id)
     await stream.send(encode_ask(code.secret), patience_s=JOIN_STEP_S_MAX)
     place = parse_place(await stream.receive(bytes_max=JOIN_WORD_BYTES_MAX, patience_s=JOIN_STEP_S_MAX))
-    _prepare(directory, place)
+    await trio.to_thread.run_sync(_prepare, directory, place, token)
     request = read_file(directory / REQUEST_FILE, bytes_max=REQUEST_BYTES_MAX, meaning="this device's request")
     await stream.send(request, patience_s=JOIN_STEP_S_MAX)
     data = await stream.receive(bytes_max=ENROLMENT_BYTES_MAX, patience_s=_ANSWER_S_MAX)
@@ -150,13 +166,13 @@ def _require_no_other_venue(directory: Path, venue_id: bytes) -> None:
         raise OtherVenue(f"the device in {directory} belongs to another venue than this code; nothing was changed")
 
 
-def _prepare(directory: Path, place: Place) -> None:
+def _prepare(directory: Path, place: Place, token: TokenUri | None) -> None:
     """Make the device's keys and request, unless an earlier try did."""
     if not directory.exists():
         directory.parent.mkdir(parents=True, exist_ok=True)
         partial = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}.partial")
         try:
-            make_device(partial, place.name)
+            make_device(partial, place.name, token=token)
             give_name(partial, directory)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -170,6 +186,13 @@ def _prepare(directory: Path, place: Place) -> None:
         raise OtherDevice(
             f"{directory} holds the device {name!r}, and this code is for {place.name!r}: use its own code, or give "
             f"another --dir. Nothing was changed, and the code is still good"
+        )
+
+    if token is not None and not (directory / LOG_TOKEN_FILE).exists():
+        raise KeyElsewhere(
+            f"the device in {directory} made its keys in files before, and a key does not move into a token. Nothing "
+            f"was changed: join without --signer, or give a directory that does not exist yet and a code that was not "
+            f"used"
         )
 
 

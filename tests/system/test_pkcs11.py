@@ -23,6 +23,7 @@ from mesh.shell.pkcs11_uri import parse_token_uri
 from tests.programs import TREE, Line, Program, free_udp_port, run
 
 VENUE, DEVICE, LOG = "mesh.cli_venue:venue", "mesh.cli_device:device", "mesh.cli_log:log"
+JOIN = "mesh.cli_join:join"
 READER, WRISTBAND = "reader.cli:reader", "reader.cli_wristband:wristband"
 LIBRARIES: Final = ("softhsm/libsofthsm2.so", "*/softhsm/libsofthsm2.so", "*/libsofthsm2.so", "pkcs11/libsofthsm2.so")
 PIN: Final = "493817"
@@ -358,3 +359,26 @@ def test_request_for_a_key_that_cannot_be_is_refused_before_anything_is_made(
     refused = run(DEVICE, "request", "--dir", tmp_path / "bar", "--name", "Bar", "--signer", uri)
     assert refused.returncode == 2 and complaint in " ".join(refused.stderr.split())
     assert PIN not in refused.stderr and not (tmp_path / "bar").exists()
+
+
+def test_device_that_joins_by_code_makes_its_key_in_the_token(tmp_path: Path, hsm: Hsm) -> None:
+    event, device, plain = tmp_path / "event", tmp_path / "bar", tmp_path / "plain"
+    must(VENUE, "init", event, "--name", "Test", "--zone", "north", "--per-tap-cap", "50")
+    (tmp_path / "readers.csv").write_text("name,roles,zone\nBar A,reader,north\nBar B,reader,north\n", encoding="utf-8")
+    said = must(VENUE, "enrol", "--from", tmp_path / "readers.csv", "--venue", event)
+    codes = [line.split()[0] for line in said.splitlines() if line[5:6] == "-"]
+    welcome = Program(VENUE, "welcome", "--venue", event, "--listen", "127.0.0.1:0", "--no-mdns", "--json")
+    try:
+        at = f"127.0.0.1:{welcome.until('ready')['port']}"
+        must(JOIN, codes[0], "--dir", device, "--at", at, "--signer", hsm.uri)
+        must(JOIN, codes[1], "--dir", plain, "--at", at)
+        refused = run(JOIN, codes[1], "--dir", plain, "--at", at, "--signer", hsm.uri)
+    finally:
+        welcome.kill()
+    assert (device / "log.pkcs11").exists()
+    assert not (device / "log.key").exists()
+    assert "Bar A" in must(DEVICE, "show", "--dir", device)
+    assert refused.returncode != 0
+    assert "a key does not move into a token" in refused.stderr.replace("\n", " ")
+    hsm.take_out()
+    assert run(DEVICE, "show", "--dir", device).returncode != 0
