@@ -143,6 +143,23 @@ def test_link_that_went_down_is_forgotten_with_what_it_was_asked_for() -> None:
     assert bar.ticks(LINK_SILENCE_S_MAX + 1) == []
 
 
+def test_link_that_was_closed_here_may_go_down_afterwards() -> None:
+    bar = OneNode(SELF)
+    bar.meets(1, RELAY)
+    bar.hears(1, Bye("closing time"))
+    assert bar.does(LinkDown(1)) == []
+    assert bar.does(LinkDown(1)) == []
+
+
+def test_link_that_went_down_while_it_was_catching_up_is_told_nothing_more() -> None:
+    bar = holding(SELF, written(AUTHOR, 3))
+    bar.does(LinkUp(1, AUTHOR.certificate))
+    assert len(bar.hears(1, hello())) == 2
+    assert bar.does(LinkDown(1)) == []
+    bar.appends(written(SELF, 2))
+    assert bar.ticks(COMPARE_PAUSE_S) == []
+
+
 def test_bytes_that_complete_a_frame_are_asked_for_and_no_fewer() -> None:
     bar = OneNode(SELF)
     assert bar.node.wanted_bytes(1) == 1

@@ -234,6 +234,14 @@ def test_log_whose_genesis_its_device_did_not_sign_is_not_opened_though_its_tip_
     assert bar.node.frontier.logs == {}
 
 
+def test_run_that_is_taken_in_keeps_the_bytes_that_it_came_in() -> None:
+    bar, log = met(AUTHOR), written(AUTHOR, 3)
+    (accepted,) = bar.hears_run(1, run_of(log))
+    assert accepted == taken(run_of(log), log)
+    assert isinstance(accepted, Accepted)
+    assert accepted.run.received == run_of(log).blob
+
+
 def test_run_that_arrives_gives_what_else_was_wanted_on_its_link_more_time() -> None:
     bar = met(RELAY, OTHER)
     one, two = written(AUTHOR, 3, number=1), written(AUTHOR, 3, number=2)

@@ -233,10 +233,6 @@ def test_peer_keeps_open_as_many_wants_as_its_bound_and_each_answer_makes_room(
     assert bar.hears(1, want) == served
     assert bar.does(Located(1, log.log_id, (), None)) == []
     assert bar.hears(1, want) == served
-    for _ in range(2):
-        bar.does(Located(1, log.log_id, (), None))
-    assert bar.hears(1, want) == served
-    assert bar.hears(1, want) == served
     assert bar.hears(1, want) == hung_up(1, "more than 2 wants open at once", blame_peer=True)
 
 
