@@ -9,18 +9,22 @@ import pytest
 from mesh.core.entry import LOG_ID_BYTES, entry_id
 from mesh.core.events import (
     Accepted,
+    AppendProof,
+    Compared,
     Contested,
     InStep,
     LinkDown,
     LinkUp,
     Located,
     Met,
+    ReadBack,
     Revoked,
     Serve,
     SignatureFailed,
 )
 from mesh.core.fork import prove_fork
 from mesh.core.frontier import Position, Segment
+from mesh.core.intake import COMPARISONS_MAX
 from mesh.core.kinds import Kind, Lane, Role
 from mesh.core.messages import Announce, Digest, Hello, Want
 from mesh.core.node import ANNOUNCE_PAUSE_S
@@ -240,6 +244,38 @@ def test_run_that_is_taken_in_keeps_the_bytes_that_it_came_in() -> None:
     assert accepted == taken(run_of(log), log)
     assert isinstance(accepted, Accepted)
     assert accepted.run.received == run_of(log).blob
+
+
+def test_no_more_runs_wait_for_the_store_than_their_bound_and_each_answer_makes_room() -> None:
+    log = written(AUTHOR, 4)
+    bar = holding(SELF, log)
+    bar.meets(1, AUTHOR)
+    old = run_of(log, 1, 1)
+    for token in range(1, COMPARISONS_MAX + 1):
+        assert bar.hears_run(1, old) == [ReadBack(token, log.log_id, ((Segment(0, 0, 1),),))]
+    assert bar.hears_run(1, old) == []
+    assert bar.does(Compared(1, [log.entries[:2]])) == []
+    assert bar.hears_run(1, old) == [ReadBack(COMPARISONS_MAX + 1, log.log_id, ((Segment(0, 0, 1),),))]
+    assert bar.hears_run(1, old) == []
+    assert bar.node.links == {1: AUTHOR.certificate}
+
+
+def test_entry_that_the_store_shows_to_be_another_is_a_fork_proven_and_told() -> None:
+    log = written(AUTHOR, 4)
+    other = log.fork(1)
+    other.append(KIND, b"other")
+    bar = holding(SELF, log)
+    bar.meets(1, AUTHOR)
+    bar.meets(2, RELAY)
+    assert bar.hears_run(1, run_of(other, 1)) == [ReadBack(1, log.log_id, ((Segment(0, 0, 1),),))]
+    proof = prove_fork(log.entries[0], log.entries[1], other.entries[1], VENUE.root)
+    assert proof is not None
+    assert bar.does(Compared(1, [log.entries[:2]])) == [
+        taken(run_of(other, 1), log, branch=1, parent=0),
+        Contested(log.log_id, 1),
+        AppendProof(log.log_id, proof.body),
+    ]
+    assert bar.ticks(ANNOUNCE_PAUSE_S) == [announced(2, (log, at(other)))]
 
 
 def test_run_that_arrives_gives_what_else_was_wanted_on_its_link_more_time() -> None:
