@@ -24,6 +24,7 @@ from mesh.errors import StorageError
 from mesh.shell.keys import load_identity
 from mesh.shell.network import Endpoint
 from mesh.shell.output import Output
+from mesh.shell.program import EndpointType
 
 _DIRECTORY = click.option(
     "--dir",
@@ -33,13 +34,6 @@ _DIRECTORY = click.option(
     help="Directory of a device enrolled with --role settlement.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs: JSON instead of sentences.")
-
-
-def _parse_listen(context: click.Context, parameter: click.Parameter, value: str) -> Endpoint:
-    host, separator, port = value.rpartition(":")
-    if not separator or not host or not port.isdecimal() or int(port) > 65_535:
-        raise click.BadParameter(f"{value!r} is not HOST:PORT, for example 127.0.0.1:7443", context, parameter)
-    return Endpoint(host, int(port))
 
 
 @click.group()
@@ -53,8 +47,8 @@ def settlement() -> None:
     "--listen",
     default="127.0.0.1:7443",
     show_default=True,
-    callback=_parse_listen,
-    help="HOST:PORT to listen on; port 0 lets the system choose.",
+    type=EndpointType(),
+    help="Where to listen; port 0 lets the system choose.",
 )
 @click.option(
     "--after-restore",

@@ -26,7 +26,7 @@ from typing import TypeAlias
 from mesh.core.chain import KnownHead
 from mesh.core.kinds import Operation
 from mesh.views.card_account import BLANK, CREDITS, Branches, TapFact, settle_card
-from mesh.views.tap_rules import Author
+from mesh.views.tap_rules import Author, undoes
 from mesh.views.trust import TrustView
 
 
@@ -81,7 +81,7 @@ def book_card(
     aborts: Mapping[bytes, Sequence[Abort]],
 ) -> CardBooks:
     """The books of one card from all its facts; `aborts` holds those with a tap id of this card."""
-    aborted = {f for f in facts if any(_undoes(abort, f, logs) for abort in aborts.get(f.tap_id, ()))}
+    aborted = {fact for fact in facts if _is_aborted(fact, aborts.get(fact.tap_id, ()), logs)}
     contested = {f for f in facts if logs[f.log].is_contested(f.seq, f.entry_id)}
     account = settle_card(facts, {fact.entry_id for fact in aborted | contested})
     lines: Lines = {}
@@ -125,14 +125,12 @@ def _contested_money(
     return settle_card(open_money).counted
 
 
-def _undoes(abort: Abort, fact: TapFact, logs: Mapping[int, LogStanding]) -> bool:
-    """Whether an abort is by the tap's own device and later: same log, or one whose genesis knew of the tap."""
-    log, tap_log = logs[abort.log], logs[fact.log]
-    if log.author.key_id != tap_log.author.key_id or log.is_contested(abort.seq, abort.entry_id):
-        return False
-    if abort.log == fact.log:
-        return abort.seq > fact.seq
-    return any(head.log_id == tap_log.log_id and head.seq >= fact.seq for head in log.known_heads)
+def _is_aborted(fact: TapFact, aborts: Iterable[Abort], logs: Mapping[int, LogStanding]) -> bool:
+    return any(
+        undoes(log, abort.seq, logs[fact.log], fact.seq) and not log.is_contested(abort.seq, abort.entry_id)
+        for abort in aborts
+        for log in (logs[abort.log],)
+    )
 
 
 def _has_holes(facts: Iterable[TapFact]) -> bool:

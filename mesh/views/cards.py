@@ -20,7 +20,7 @@ from mesh.errors import PeerError
 from mesh.views.card_account import HASH_PREFIX_BYTES, Branches, CardAccount, TapFact, settle_card
 from mesh.views.card_record import RECORD_BYTES, record_hash, writer_of
 from mesh.views.tap_entry import TAP_ID_BYTES, decode_abort, decode_taps
-from mesh.views.tap_rules import Author, Refusal, author_of, judge_taps
+from mesh.views.tap_rules import Author, Refusal, author_of, judge_taps, undoes
 from mesh.views.trust import TrustView
 
 _PACKED: Final = struct.Struct(f">16s16s16sIIiB{RECORD_BYTES}s")
@@ -266,16 +266,11 @@ class CardsView:
         return not self.trust.counts(self._logs[place.log].log_id, place.seq, place.entry_id)
 
     def _is_aborted(self, fact: TapFact) -> bool:
-        return any(self._undoes(abort, fact) for abort in self._aborts.get(fact.tap_id, ()))
-
-    def _undoes(self, abort: _AbortPlace, fact: TapFact) -> bool:
-        """Whether an abort counts, is by the same device, and later: same log, or one that knew the tap's."""
-        log, tap_log = self._logs[abort.log], self._logs[fact.log]
-        if log.author.key_id != tap_log.author.key_id or self._is_contested(abort):
-            return False
-        if abort.log == fact.log:
-            return abort.seq > fact.seq
-        return any(head.log_id == tap_log.log_id and head.seq >= fact.seq for head in log.known_heads)
+        log = self._logs[fact.log]
+        return any(
+            undoes(self._logs[abort.log], abort.seq, log, fact.seq) and not self._is_contested(abort)
+            for abort in self._aborts.get(fact.tap_id, ())
+        )
 
     def _conflict(self, card: bytes, branches: Branches) -> Conflict:
         taps = tuple(self._ref(card, fact) for fact in branches.facts)

@@ -10,9 +10,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
-from typing import Final
+from typing import Final, Protocol
 
 from mesh.core.certificate import DeviceCertificate
+from mesh.core.chain import KnownHead
 from mesh.core.kinds import Operation, Role
 from mesh.limits import AMOUNT_MINOR_MAX
 from mesh.views.card_account import BLANK, CREDITS, HASH_PREFIX_BYTES, TapFact
@@ -56,6 +57,31 @@ class Author:
 def author_of(certificate: DeviceCertificate) -> Author:
     """The part of a certificate that decides what an entry counts."""
     return Author(key_id(certificate.log_key), allowed_operations(certificate.roles))
+
+
+class MoneyLog(Protocol):
+    """What this module asks of a log: its id, who writes it, and the earlier logs that its genesis names."""
+
+    @property
+    def log_id(self) -> bytes: ...
+
+    @property
+    def author(self) -> Author: ...
+
+    @property
+    def known_heads(self) -> Sequence[KnownHead]: ...
+
+
+def undoes(abort_log: MoneyLog, abort_seq: int, tap_log: MoneyLog, tap_seq: int) -> bool:
+    """Whether an abort stands later than a tap of the same device: in its log, or in one whose genesis knew of it.
+
+    So a device undoes what it did before, never what it will do, and nobody else undoes it.
+    """
+    if abort_log.author.key_id != tap_log.author.key_id:
+        return False
+    if abort_log.log_id == tap_log.log_id:
+        return abort_seq > tap_seq
+    return any(head.log_id == tap_log.log_id and head.seq >= tap_seq for head in abort_log.known_heads)
 
 
 @dataclass(frozen=True, slots=True)
