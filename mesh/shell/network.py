@@ -32,7 +32,7 @@ from mesh.limits import (
 from mesh.shell.device import Device
 from mesh.shell.discovery import Announcement, NoNetwork, PeerFound, PeerLost, TooManyNames, discovery
 from mesh.shell.links import GOODBYE_S, Link
-from mesh.shell.tls import client_context, handshake, server_context
+from mesh.shell.tls import client_context, handshake, server_context, with_full_reads
 
 RETRY_S_MIN: Final = 0.2
 RETRY_S_MAX: Final = 10.0
@@ -157,7 +157,8 @@ class Network:
         await self._arrived.wait()
 
     async def _run_here(self, listeners: list[trio.SocketListener]) -> None:
-        server, client = server_context(self.device.identity), client_context(self.device.identity)
+        server = with_full_reads(server_context(self.device.identity))
+        client = with_full_reads(client_context(self.device.identity))
 
         async def accept(stream: trio.SocketStream) -> None:
             await self._link(trio.SSLStream(stream, server, server_side=True), dialled=False)

@@ -56,6 +56,12 @@ class HandshakeRefused(PeerError):
     """TLS did not come about: another venue, another protocol, no certificate, or a broken connection."""
 
 
+def with_full_reads(context: ssl.SSLContext) -> ssl.SSLContext:
+    """The same context, for links that carry bulk. Not for HTTP: a server there bounds what one read may bring."""
+    context.sslobject_class = _FullReads
+    return context
+
+
 def server_context(identity: Identity) -> ssl.SSLContext:
     """The context for accepted links."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -89,7 +95,6 @@ def peer_certificate(stream: trio.SSLStream[_Stream], root: VenueRoot) -> Device
 
 
 def _configured(context: ssl.SSLContext, identity: Identity) -> ssl.SSLContext:
-    context.sslobject_class = _FullReads
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= _NO_CHECK_TIME

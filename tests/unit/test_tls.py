@@ -18,7 +18,7 @@ from mesh.errors import PeerError
 from mesh.shell.authority import create_authority, open_authority
 from mesh.shell.files import KeyFileExposed
 from mesh.shell.keys import Identity
-from mesh.shell.tls import HandshakeRefused, client_context, handshake, server_context
+from mesh.shell.tls import HandshakeRefused, client_context, handshake, server_context, with_full_reads
 from tests.venue import enrol
 
 Outcome = DeviceCertificate | PeerError
@@ -176,7 +176,7 @@ def _joined(server: Identity, client: Identity) -> tuple[ssl.SSLObject, ssl.SSLO
     """Two ends in memory after their handshake; bytes put into the third reach the client."""
     to_client, to_server, out = ssl.MemoryBIO(), ssl.MemoryBIO(), ssl.MemoryBIO()
     one = server_context(server).wrap_bio(to_server, out, server_side=True)
-    other = client_context(client).wrap_bio(to_client, to_server)
+    other = with_full_reads(client_context(client)).wrap_bio(to_client, to_server)
     for _ in range(3):
         for end in (other, one):
             with contextlib.suppress(ssl.SSLWantReadError):
