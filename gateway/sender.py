@@ -162,9 +162,10 @@ class Sender:
     async def _round(self) -> None:
         if not self.reached:
             await self._compare()
-        await self._send(self.local.heads())
+        heads = self.local.heads()
+        await self._send(heads)
         if self._resend:
-            await self._send_again()
+            await self._send_again(heads)
         await self._fetch_receipts()
 
     async def _compare(self) -> None:
@@ -199,8 +200,8 @@ class Sender:
             if answer.epoch != self._forwarder.epoch:
                 await self._compare()
 
-    async def _send_again(self) -> None:
-        heads = self.local.heads()
+    async def _send_again(self, heads: list[LocalHead]) -> None:
+        """Send what was just sent from its beginning; what has come meanwhile is new, not again."""
         sent, stored = self.tally.sent, self.tally.stored
         self._forwarder.forget()
         await self._send(heads)
