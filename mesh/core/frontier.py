@@ -111,6 +111,17 @@ class LogState:
     def summary(self) -> LogSummary:
         return LogSummary(self.log_id, tuple(self.heads()), tuple(self.islands()))
 
+    def leaves_head(self, run: Run) -> bool:
+        """Whether a branch begins with the first entry of this run, right behind the head that the run follows.
+
+        That happens to a device's own log: what somebody else signed with its key never moves the head it writes at.
+        """
+        first = Position(run.first_seq, run.ids[0])
+        return len(self.branches) > 1 and any(
+            branch.parent is not None and branch.prev == run.prev and branch.tips[0] == first
+            for branch in self.attached()
+        )
+
     def branch_of(self, position: Position) -> Branch | None:
         """The branch known to contain `position`, judged by the ids held in memory."""
         for branch in self.branches.values():
@@ -262,15 +273,17 @@ class Frontier:
         islands = [branch for branch in log.branches.values() if not branch.attached]
         alike = [island for island in islands if island.from_seq == first and island.tips[0].id == run.ids[0]]
         branches = alike or list(log.branches.values())
+        passed: set[int] = set()
         for branch in branches:
-            head = branch.head
-            if run.prev == head.id and first == head.seq + 1:
-                return Extends(branch, run)
-            if first <= head.seq < last and run.ids[head.seq - first] == head.id:
-                return Extends(branch, run.tail(head.seq - first + 1))
+            new = _beyond(branch.head, run)
+            if new is not None and not log.leaves_head(new):
+                return Extends(branch, new)
+            if new is not None:
+                passed.add(branch.number)
         if log.branch_of(Position(last, run.tip_id)) is not None:
             return Duplicate()
-        candidates = [c for branch in branches if (c := _candidate(log, branch, run)) is not None]
+        others = [branch for branch in branches if branch.number not in passed]
+        candidates = [c for branch in others if (c := _candidate(log, branch, run)) is not None]
         return Compare(candidates) if candidates else Unconnected()
 
     def extend(self, branch: Branch, run: Run) -> None:
@@ -358,6 +371,16 @@ def _compare(run: Run, branch: Branch, held: Sequence[bytes]) -> Placement:
     if common == 0 and not branch.attached:
         return Unconnected()
     return Forks(branch, run.tail(common), run.first_seq + common)
+
+
+def _beyond(head: Position, run: Run) -> Run | None:
+    """What of a run follows this head; None where it does not reach across it."""
+    first = run.first_seq
+    if run.prev == head.id and first == head.seq + 1:
+        return run
+    if first <= head.seq < run.last_seq and run.ids[head.seq - first] == head.id:
+        return run.tail(head.seq - first + 1)
+    return None
 
 
 def _candidate(log: LogState, branch: Branch, run: Run) -> Candidate | None:

@@ -484,6 +484,34 @@ def test_device_whose_key_somebody_else_signs_with_goes_on_selling(mote: Mote) -
     assert len(mote.node.frontier.logs[log.log_id].heads()) == 2
 
 
+@pytest.mark.parametrize(
+    "pieces", [((4, 5), (4, 7)), ((4, 5), (6, 7)), ((4, 7), (4, 5)), ((2, 5), (3, 7)), ((4, 4), (4, 4))]
+)
+def test_what_somebody_else_signs_with_a_devices_key_is_kept_by_it_once(
+    mote: Mote, pieces: Sequence[tuple[int, int]]
+) -> None:
+    log = mote.open_log()
+    for _ in range(3):
+        mote.append(log, KIND, b"sold here")
+    clone = log.fork()
+    for _ in range(4):
+        clone.append(KIND, b"sold with a copy of the key")
+    relay = Puppet(mote, RELAY)
+    relay.say(Announce(((log.log_id, head_of(clone)),)))
+    last = max(last for _, last in pieces)
+    for first, until in pieces:
+        (run,) = runs_of(clone, first, until)
+        relay.send_run(run)
+        mote.world.settle()
+    assert sorted(mote.store.entries(log.log_id)) == sorted(clone.entries[: last + 1])
+    assert len(mote.node.frontier.logs[log.log_id].branches) == 2
+    mote.append(log, KIND, b"and goes on")
+    for first, until in pieces:
+        relay.send_run(runs_of(clone, first, until)[0])
+        mote.world.settle()
+    assert sorted(mote.store.entries(log.log_id)) == sorted([*clone.entries[: last + 1], log.entries[4]])
+
+
 def test_bad_signature_found_later_contests_the_log_from_there(mote: Mote) -> None:
     log = written(2)
     log.append_forged(KIND, b"")
