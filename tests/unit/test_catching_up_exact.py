@@ -146,6 +146,14 @@ def test_link_that_goes_down_is_catching_up_no_more_and_the_others_are() -> None
     assert (busy(catching_up), steps(catching_up, NEWER, 0.0)) == (False, [])
 
 
+def test_nothing_is_kept_of_a_link_that_went_down() -> None:
+    """Boards run for days, and their neighbours come and go."""
+    catching_up = met(LINK)
+    catching_up.heard(LINK, THEIRS, OURS, 0.0)
+    catching_up.link_down(LINK)
+    assert catching_up._links == {}
+
+
 def test_new_link_of_the_same_number_begins_anew() -> None:
     catching_up = met(LINK)
     catching_up.heard(LINK, THEIRS, OURS, 0.0)

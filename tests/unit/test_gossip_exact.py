@@ -171,6 +171,15 @@ def test_link_that_goes_down_before_it_was_asked_takes_its_offers_along(wants: W
     assert asked(wants) == [Ask(SECOND, LOG, NINE)]
 
 
+def test_nothing_is_kept_of_a_link_that_went_down(wants: Wants) -> None:
+    """Boards run for days, and their neighbours come and go."""
+    wants.offer(FIRST, LOG, FIVE)
+    asked(wants)
+    wants.progress(FIRST, LOG, 0.1)
+    wants.link_down(FIRST)
+    assert (wants._logs, wants._open, wants._progress) == ({}, {}, {})
+
+
 def test_want_whose_time_is_not_over_keeps_no_other_from_its_end(wants: Wants) -> None:
     wants.offer(FIRST, LOG, FIVE)
     wants.offer(SECOND, LOG, FIVE)
