@@ -87,7 +87,10 @@ def main() -> None:
     os.nice(19)
     for module in sys.argv[2:]:
         mutmut(directory, "run", "--max-children", "1", f"{module}.*")
-    print(json.dumps(scores(directory), indent=1, ensure_ascii=False))
+    found = scores(directory)
+    if not found["modules"]:
+        sys.exit("no mutant was tried: do the tests pass without one, and do the modules have these names?")
+    print(json.dumps(found, indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -304,7 +304,9 @@ class Node:
                     effects.append(PeerPlan(number, log_id, entries, size))
             case Bye(reason):
                 self._forget(number)
-                effects.append(Close(number, f"the peer said: {reason}", blame_peer=False))
+                # It is shown on terminals: what moves cursors or hides lines is left out.
+                shown = "".join(char if char.isprintable() else " " for char in reason)
+                effects.append(Close(number, f"the peer said: {shown}", blame_peer=False))
 
     def _on_digest(self, number: int, digest: bytes, now: float, effects: list[Effect]) -> None:
         if self._catching_up.heard(number, digest, self.frontier.digest(), now):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from mesh.core.chain import parse_genesis
+from mesh.core.events import Close, LinkUp, Received
 from mesh.core.frontier import Branch, Position
 from mesh.core.kinds import Kind, Lane, Role
 from mesh.core.messages import (
@@ -330,6 +331,13 @@ def test_own_entries_are_pushed_to_whoever_has_what_they_follow(mote: Mote) -> N
 
 
 # -- Links ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_peer_says_when_it_leaves_moves_no_cursor(mote: Mote) -> None:
+    mote.node.handle(LinkUp(9, RELAY.certificate), 0.0)
+    hello = encode_message(Hello(VENUE.root.venue_id, "", bytes(32)))
+    heard = mote.node.handle(Received(9, hello + encode_message(Bye("gone\x1b[2J\r\nREADY"))), 0.0)
+    assert [effect.reason for effect in heard if isinstance(effect, Close)] == ["the peer said: gone [2J  READY"]
 
 
 def test_silent_peer_is_dropped_without_blame(mote: Mote) -> None:
