@@ -478,14 +478,29 @@ def test_a_tap_id_that_looks_like_the_record_it_consumed_hides_no_copy() -> None
 
 
 @pytest.mark.proves("M4")
-def test_a_tap_id_of_zeros_hides_no_second_issue_and_is_none() -> None:
-    till, bar, second = LogWriter(TILL), LogWriter(BAR), LogWriter(TILL, number=1)
+def test_tap_ids_of_zeros_hide_no_second_issue_and_are_none() -> None:
+    till, second = LogWriter(TILL), LogWriter(TILL, number=1)
+    bar, other = LogWriter(BAR), LogWriter(OTHER)
     band, wiped = Wristband(VENUE, 1), Wristband(VENUE, 1)
     band.issue(till, 2000)
-    band.tap(bar, Operation.SALE, 100, tap_id=bytes(16))
-    for order in permutations((till, bar)):
-        assert opened(*order).look_again() == [] and view_of(*order).all_conflicts() == []
+    for log in (bar, other):
+        band.tap(log, Operation.SALE, 100, tap_id=bytes(16))
+    for order in permutations((till, bar, other)):
+        assert view_of(*order).all_conflicts() == []
     wiped.issue(second, 70)
+    assert_one_conflict_is_reported(band, till, bar, other, second)
+
+
+@pytest.mark.proves("M4")
+def test_a_record_that_ends_in_a_zero_hides_no_second_issue_after_it() -> None:
+    till, bar, second = LogWriter(TILL), LogWriter(BAR), LogWriter(TILL, number=1)
+    band = Wristband(VENUE, 1)
+    proposed = (band.propose(TILL, Operation.ISSUE, amount) for amount in range(1000, 9000))
+    issued = next(tap for tap in proposed if record_hash(tap.written)[7] == 0)
+    till.append(Kind.TAP, issued.encode())
+    band.sealed = issued.written
+    assert band.sell(bar, 100).written[:42].endswith(b"\x00")
+    Wristband(VENUE, 1).issue(second, 70)
     assert_one_conflict_is_reported(band, till, bar, second)
 
 
