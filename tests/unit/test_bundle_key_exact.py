@@ -164,6 +164,7 @@ def test_box_of_another_shape_spoils_the_entry_wherever_it_stands(pair: Value) -
 def test_serial_number_is_one_that_a_certificate_can_have() -> None:
     largest = (2**159 - 1).to_bytes(20, "big")
     assert decode_sealed_keys(body([[largest, BOX]])).boxes == {2**159 - 1: BOX}
+    assert decode_sealed_keys(body([[b"\x01", BOX]])).boxes == {1: BOX}
     for serial in (b"", b"\x00", b"\x00\x05", b"\x80" + bytes(19)):
         with pytest.raises(BadBundleKey, match="serial number"):
             decode_sealed_keys(body([[serial, BOX]]))
