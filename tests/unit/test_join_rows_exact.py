@@ -44,6 +44,7 @@ def place(name: str, *roles: Role, zone: str | None = None) -> Place:
         ("\ufeffname,roles\nBar A,reader\n", [place("Bar A", Role.READER)]),
         ("name,roles\n\nBar B,till\n , \n,\nBar A,reader\n", [place("Bar B", Role.TILL), place("Bar A", Role.READER)]),
         ("name,roles\r\nBar A,reader\r\n", [place("Bar A", Role.READER)]),
+        ("name,roles\rBar A,reader\rBar B,till\r", [place("Bar A", Role.READER), place("Bar B", Role.TILL)]),
     ],
 )
 def test_each_cell_is_read_in_its_place(text: str, expected: list[Place]) -> None:
@@ -126,6 +127,10 @@ def test_line_is_counted_as_a_spreadsheet_counts_even_behind_a_cell_of_two_lines
     assert said('name,roles\n"Bar\nA",reader\nBar B,\n').endswith(
         "line 4: no role: a device without one is let in and may do nothing" + AGAIN
     )
+
+
+def test_line_break_inside_a_name_is_shown_as_it_stands_in_the_file() -> None:
+    assert said('name,roles\r\n"Bar\r\nA",reader\r\n').startswith("line 3: 'Bar\\r\\nA': a device's name is printable")
 
 
 def test_all_mistakes_of_a_line_are_named_at_once() -> None:
