@@ -125,8 +125,9 @@ def test_one_log_says_nothing_about_another() -> None:
 def test_cut_counts_with_all_its_ancestors_and_nothing_after_it(cut: int) -> None:
     trust = opened(piece(MAIN, 0, 9))
     trust.revoke(statement((LOG, cut, MAIN[cut])))
-    assert counted(trust, MAIN) == list(range(cut + 1))
-    assert trust.log_trust(LOG) == LogTrust(None, True, (Position(cut, MAIN[cut]),), cut)
+    for _ in range(2):
+        assert trust.log_trust(LOG) == LogTrust(None, True, (Position(cut, MAIN[cut]),), cut)
+        assert counted(trust, MAIN) == list(range(cut + 1))
 
 
 @pytest.mark.proves("M7")
