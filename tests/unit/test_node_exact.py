@@ -110,6 +110,13 @@ def test_peer_that_says_goodbye_is_closed_without_blame_and_without_an_answer() 
     assert bar.ticks(LINK_SILENCE_S_MAX + 1) == []
 
 
+def test_goodbye_that_would_move_a_terminals_cursor_is_shown_without_what_does() -> None:
+    bar = OneNode(SELF)
+    bar.meets(1, RELAY)
+    shown = "the peer said: över [2J  and out"
+    assert bar.hears(1, Bye("över\x1b[2J\r\nand\x00out")) == [Close(1, shown, blame_peer=False)]
+
+
 def test_what_follows_a_goodbye_in_the_same_bytes_is_not_looked_at() -> None:
     bar = OneNode(SELF)
     bar.meets(1, RELAY)
