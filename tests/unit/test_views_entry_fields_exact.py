@@ -44,6 +44,9 @@ def test_position_time_and_kind_stand_beside_the_body() -> None:
         "kind": "kind 999",
         "body": {"bytes": "01ff"},
     }
+    genesis = entry_fields(decode_entry(log.entries[0]), VENUE.root)
+    assert (genesis["seq"], genesis["prev"], genesis["kind"]) == (0, "00" * 32, "GENESIS")
+    assert genesis["body"] == {**device_fields(["reader", "till"]), "lane": "MONEY", "known_heads": []}
 
 
 @pytest.mark.parametrize(
