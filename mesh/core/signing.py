@@ -93,10 +93,12 @@ def encode_statement(domain: object, message: bytes) -> bytes:
 class EntryMemory:
     """The logs that one signer opened, and the last entry it signed in each. Use under a lock: one entry at a time."""
 
-    __slots__ = ("_heads",)
+    __slots__ = ("_heads", "_opened")
 
     def __init__(self) -> None:
         self._heads: dict[bytes, Position] = {}
+        self._opened: set[bytes] = set()
+        """Every log that was ever opened, also those that a failure closed."""
 
     def next_seq(self, log_id: bytes) -> int | None:
         """The only seq that can be signed in this log; `None` where nothing can, ever."""
@@ -108,6 +110,9 @@ class EntryMemory:
     ) -> bytes:
         """Sign one entry and return its bytes, or raise :class:`RefusedToSign` before `sign` is called.
 
+        (A genesis that was signed before is recognised by its id, which is only there after: those bytes are the same
+        once more, and are not handed out.)
+
         Fields out of range raise as in :func:`mesh.core.entry.encode_payload`, and change nothing. Whatever `sign`
         raises goes through, and closes the log.
         """
@@ -118,13 +123,25 @@ class EntryMemory:
             self._take(log_id, seq, prev, kind)
         entry = payload + sign(SIGNATURE_DOMAIN + payload)
         identifier = entry_id(entry)
-        self._heads[log_id if seq else identifier[:LOG_ID_BYTES]] = Position(seq, identifier)
+        if seq == 0:
+            log_id = identifier[:LOG_ID_BYTES]
+            self._open(log_id)
+        self._heads[log_id] = Position(seq, identifier)
         return entry
+
+    def _open(self, log_id: bytes) -> None:
+        """Never a log a second time: whoever asks with the same genesis would begin again at seq 1."""
+        if log_id in self._opened:
+            raise SeqAlreadySigned(
+                f"asked to open log {log_id.hex()} again with the same genesis: what was signed in it would be signed "
+                f"once more, and two entries at one seq are proof against this device. Start the program again"
+            )
+        self._opened.add(log_id)
 
     def _require_genesis(self, prev: bytes, kind: int) -> None:
         if kind != Kind.GENESIS or prev != NO_PREV:
             raise NoGenesis(f"asked to sign an entry 0 that does not open a log. {_UNTOUCHED}")
-        if len(self._heads) >= LOGS_PER_SIGNER_MAX:
+        if len(self._opened) >= LOGS_PER_SIGNER_MAX:
             raise TooManyLogs(
                 f"this program opened {LOGS_PER_SIGNER_MAX} logs since its start, where three are usual. {_UNTOUCHED}"
             )

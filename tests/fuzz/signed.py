@@ -72,8 +72,9 @@ def reread_root(data: bytes) -> bytes:
 
 
 def _payloads(data: bytes) -> list[bytes]:
-    payloads = [item for item in decode_array(data, bytes_max=len(data)) if isinstance(item, bytes)]
-    if len(payloads) != 2:
+    items = decode_array(data, bytes_max=len(data))
+    payloads = [item for item in items if isinstance(item, bytes)]
+    if len(items) != 2 or len(payloads) != 2:
         raise NotCanonical("two payloads")
     return payloads
 

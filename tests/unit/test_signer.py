@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from nacl.signing import VerifyKey
 
@@ -93,6 +93,7 @@ class Caller:
     def __init__(self, signer: LogSigner) -> None:
         self.signer = signer
         self.logs: dict[bytes, list[bytes]] = {}
+        self.starts = 0
 
     def open(self, nonce: bytes = b"") -> bytes:
         entry = self.signer.sign_entry(log_id=b"", seq=0, prev=NO_PREV, time_ms=0, kind=GENESIS, body=nonce)
@@ -299,7 +300,8 @@ def call(caller: Caller, key: WatchedKey, step: tuple[object, ...], log_id: byte
     log = caller.logs.get(log_id, [bytes(100)])
     match step:
         case ("open", bytes(body)):
-            caller.open(body)
+            # Between starts the nonce of a genesis is another; a caller that repeats it is the signer's to stop.
+            caller.open(bytes([caller.starts]) + body)
         case ("append", bytes(body)):
             caller.append(log_id, body)
         case ("ask", int(seq), int(parent), bytes(body), int(kind)):
@@ -316,15 +318,27 @@ def call(caller: Caller, key: WatchedKey, step: tuple[object, ...], log_id: byte
             key.fails = fails
         case _:
             caller.signer = LogSigner(key)
+            caller.starts += 1
+
+
+def test_same_genesis_opens_no_log_a_second_time(caller: Caller, key: WatchedKey) -> None:
+    log_id = caller.open(b"nonce")
+    caller.append(log_id)
+    with pytest.raises(SeqAlreadySigned, match="again with the same genesis"):
+        caller.signer.sign_entry(log_id=b"", seq=0, prev=NO_PREV, time_ms=0, kind=GENESIS, body=b"nonce")
+    assert caller.signer.next_seq(log_id) == 2
+    caller.append(log_id)
+    assert all(times == 1 for (_, seq), times in key.entries_at.items() if seq)
 
 
 @pytest.mark.proves("S1.3", "B2")
+@example(steps=[(("open", b""), 0), (("append", b""), 1), (("open", b""), 0), (("append", b""), 1)])
 @given(steps=st.lists(st.tuples(CALLS, st.integers(0, 2)), max_size=40))
 def test_no_sequence_of_calls_makes_this_key_sign_a_fork(steps: list[tuple[tuple[object, ...], int]]) -> None:
     """The oracle is the key itself: every message it ever signed, also those whose signature was never returned."""
     key = WatchedKey()
     caller = Caller(LogSigner(key))
-    caller.open(b"first")
+    caller.open(b"first log")
     for step, which in steps:
         logs = list(caller.logs)
         with suppress(RefusedToSign, BadField, TokenGone):
