@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from mesh.core.kinds import Role
 from mesh.limits import (
     DOCUMENT_CHANGE_DEPENDENCIES_MAX,
     DOCUMENT_CHANGE_OPERATIONS_MAX,
@@ -15,6 +16,8 @@ from mesh.limits import (
     ENTRY_BODY_BYTES_MAX,
 )
 from mesh.views.automerge_change import BadChange, Change, ChangeTooBig, parse_change
+from mesh.views.closed_set import Why
+from mesh.views.venue_document import RefusedChange, VenueDocumentView
 
 ACTION, RAW_COLUMN, KEY_STRING, BOOLEAN, INTEGER = 0x42, 0x57, 0x15, 0x34, 0x56
 """Specifications of columns; the low three bits are the type, bit 3 says that it is compressed."""
@@ -92,6 +95,17 @@ def test_every_field_of_the_envelope_is_read() -> None:
     assert parse_change(raw) == Change(digest, ACTOR, 300, 70_000, 5, tuple(dependencies), raw)
     assert parse_change(raw).max_op == 70_004
     assert parse_change(framed(content(start_op=number(9)))).max_op == 8
+
+
+@pytest.mark.parametrize(("seq", "start_op"), [(0, 1), (1, 0), (0, 0)])
+def test_a_change_that_counts_from_nought_is_refused_for_good(seq: int, start_op: int) -> None:
+    view = VenueDocumentView()
+    view.fold(ACTOR, 3, b"id", frozenset({Role.MANAGER}), framed(content(seq=number(seq), start_op=number(start_op))))
+    assert view.refused() == (RefusedChange(b"id", ACTOR, 3, "changes and operations are counted from one"),)
+    assert view.stranded() == ()
+    later = VenueDocumentView()
+    later.fold(ACTOR, 3, b"id", frozenset({Role.MANAGER}), framed(content(seq=number(2))))
+    assert (later.refused(), [one.why for one in later.stranded()]) == ((), [Why.OUT_OF_ORDER])
 
 
 # -- The chunk -----------------------------------------------------------------------------------------------------
