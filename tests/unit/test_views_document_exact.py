@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 from automerge.core import ROOT, Document, ObjType, ScalarType, Transaction
 
-from mesh.limits import AMOUNT_MINOR_MAX, VENUE_NAME_CHARS_MAX, ZONE_CHARS_MAX, ZONES_MAX
+from mesh.limits import AMOUNT_MINOR_MAX, ENTRY_BODY_BYTES_MAX, VENUE_NAME_CHARS_MAX, ZONE_CHARS_MAX, ZONES_MAX
 from mesh.views.automerge_change import parse_change
 from mesh.views.automerge_document import (
     BadDocument,
@@ -57,6 +57,12 @@ def test_first_document_is_read_back_field_by_field_and_is_its_authors() -> None
     assert read_fields(load([FIRST])) == FIELDS
     change = parse_change(FIRST)
     assert (change.actor, change.seq, change.start_op, change.operations) == (LOG_A, 1, 1, 9)
+    document = load([FIRST])
+    found = document.get(ROOT, "zones")
+    assert found is not None and found[0] == ObjType.Map
+    for zone in FIELDS.zones:
+        marked = document.get(found[1], zone)
+        assert marked is not None and marked[0] == (ScalarType.Boolean, True)
 
 
 GOOD: Final[list[tuple[str, ScalarType, Any]]] = [
@@ -289,6 +295,9 @@ def test_a_name_that_can_be_no_zone_is_said_whichever_it_is(zones: tuple[str, ..
 
 def test_an_edit_larger_than_an_entry_is_to_be_made_in_several() -> None:
     said = "the edit does not fit into one entry: make several smaller ones"
-    assert refused(Edit(card_id_key=bytes(range(256)) * 128)) == said
+    spare = ENTRY_BODY_BYTES_MAX - len(made(put("card_id_key", ScalarType.Bytes, bytes(20_000)))) + 20_000
+    assert len(made(put("card_id_key", ScalarType.Bytes, bytes(spare)))) == ENTRY_BODY_BYTES_MAX
+    assert refused(Edit(card_id_key=bytes(spare + 1))) == said
+    assert refused(Edit(card_id_key=bytes(spare))).startswith("the edit was not made")
     zones = tuple(f"{number:04}" for number in range(2048))
     assert refused(Edit(zones_added=zones)).startswith("the edit was not made: the venue document's zones")
