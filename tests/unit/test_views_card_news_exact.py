@@ -47,6 +47,17 @@ def issued() -> tuple[LogWriter, Wristband]:
     return till, band
 
 
+@pytest.mark.proves("M4")
+def test_nobody_undoes_the_tap_of_another_device_whatever_its_genesis_knew() -> None:
+    till, band = issued()
+    bar = LogWriter(BAR)
+    tap = band.sell(bar, 650)
+    liar = LogWriter(OTHER, known=[bar])
+    for _ in range(3):
+        liar.abort(tap.tap_id, tap.written)
+    assert view_of(till, bar, liar).account(band.card).balance_minor == 1350
+
+
 def test_an_abort_beside_the_tap_on_another_branch_undoes_nothing() -> None:
     till, band = issued()
     bar = LogWriter(BAR)
