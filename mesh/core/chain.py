@@ -184,7 +184,7 @@ def parse_genesis(entry: bytes, root: VenueRoot) -> Genesis:
 def _known_head(value: object) -> KnownHead:
     match value:
         case [bytes(log_id), int(seq), bytes(head_id)] if (
-            len(log_id) == LOG_ID_BYTES and len(head_id) == ID_BYTES and 0 <= seq <= ENTRY_SEQ_MAX
+            len(log_id) == LOG_ID_BYTES and len(head_id) == ID_BYTES and type(seq) is int and 0 <= seq <= ENTRY_SEQ_MAX
         ):
             return KnownHead(log_id, seq, head_id)
         case _:

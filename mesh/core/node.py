@@ -80,8 +80,6 @@ from mesh.limits import (
 ANNOUNCE_PAUSE_S: Final = 0.01
 """News is collected this long, so that many entries of one log cost one announcement."""
 FRONTIER_LOGS_PER_FRAME: Final = 1024
-COMPARISONS_MAX: Final = 64
-"""Runs that may wait for the store at once; more are dropped and come back by anti-entropy."""
 
 
 class UnwantedRun(PeerError):
@@ -151,7 +149,7 @@ class Node:
             case Received(link, data):
                 self._on_link(link, effects, lambda: self._receive(link, data, now, effects))
             case OwnAppended(run):
-                self._own_appended(run, now, effects)
+                self._own_appended(run, effects)
             case LinkUp(link, peer):
                 self._link_up(link, peer, now, effects)
             case LinkDown(link):
@@ -430,7 +428,7 @@ class Node:
 
     # -- Own entries, news and time --------------------------------------------------------------------------------
 
-    def _own_appended(self, run: Run, now: float, effects: list[Effect]) -> None:
+    def _own_appended(self, run: Run, effects: list[Effect]) -> None:
         """Own entries are on disk: hold them, push them to whoever has what they follow, announce them to the rest."""
         log_id = run.log_id
         branch = self._intake.own_appended(run, effects)

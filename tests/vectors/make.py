@@ -268,6 +268,7 @@ def run_attacks(world: World) -> list[tuple[str, int, bytes, str]]:
         of([_genesis(lane=9)], "BadGenesis", "lane that is not known"),
         of([_genesis(nonce=bytes(15))], "BadGenesis", "nonce of 15 bytes"),
         of([_genesis(heads=[[bytes(16), -1, bytes(32)]])], "BadGenesis", "known head below zero"),
+        of([_genesis(heads=[[bytes(16), True, bytes(32)]])], "BadGenesis", "known head true"),
         of([_genesis(heads=[[bytes(16), 0, bytes(32)]] * 513)], "BadGenesis", "more known heads than allowed"),
         of(
             [resigned(BAR_B, payload_of(no_certificate.entries[0]))],
