@@ -18,6 +18,7 @@ from mesh.core.certificate import (
     SERIAL_BITS_MAX,
     BadBinding,
     BadCertificate,
+    BadSerial,
     BadSubject,
     CertificateTooLarge,
     DeviceCertificate,
@@ -276,6 +277,14 @@ def test_signature_must_say_that_it_is_ed25519_though_it_verifies() -> None:
     assert read(changed(der, b"", b"")).name.startswith("Bar A with")
     with pytest.raises(NotEd25519, match="signature"):
         read(changed(der, ED25519_OID, ED448_OID, algorithm=ED448_OID))
+
+
+@pytest.mark.parametrize("serial", ["020100", "020185", "0215008000000000000000000000000000000000000000"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_serial_number_that_no_revocation_could_name_is_refused_though_the_authority_signed_it(serial: str) -> None:
+    der = forged(GOOD, subject=common_name("Bar A with a name that makes this certificate long enough"), serial=5)
+    with pytest.raises(BadSerial):
+        read(changed(der, bytes.fromhex("020105"), bytes.fromhex(serial)))
 
 
 def test_link_key_of_another_kind_is_refused_by_name() -> None:
