@@ -40,6 +40,8 @@ WANTS_IN_FLIGHT_PER_LINK_MAX: Final = 4096
 LOGS_MAX: Final = 65_536
 """Logs a node holds: 300 devices, three lanes, seventy restarts each."""
 NAME_CHARS_MAX: Final = 64
+NAME_BYTES_MAX: Final = 64
+"""Of UTF-8: what the X.509 library takes as a common name."""
 ZONE_CHARS_MAX: Final = 32
 
 # --- Links ------------------------------------------------------------------------------------------------------

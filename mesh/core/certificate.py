@@ -41,9 +41,9 @@ from mesh.limits import CERTIFICATE_BYTES_MAX, CERTIFICATE_ROLES_MAX
 BINDING_OID: Final = x509.ObjectIdentifier("2.25.135659146443093880262595286185255167780")
 """UUID 660f0051-08a3-4808-9ebf-7d2bb72ce724 as an object identifier (ITU-T X.667)."""
 BINDING_VERSION: Final = 1
-SERIAL_BITS_MAX: Final = 159
 _PARSED_MAX: Final = 512
 """Certificates that are remembered once they passed; a venue has fewer devices."""
+SERIAL_BITS_MAX: Final = 159
 """Twenty octets of DER integer with the sign bit clear (RFC 5280, 4.1.2.2)."""
 
 _ROLE_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")

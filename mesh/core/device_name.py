@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 
-from mesh.limits import NAME_CHARS_MAX
+from mesh.limits import NAME_BYTES_MAX, NAME_CHARS_MAX
 
 
 def check_device_name(name: str) -> str | None:
-    """Return what is wrong with `name`, or None. Allowed: printable, NFC, no outer spaces, 1 to 64 characters.
+    """Return what is wrong with `name`, or None. Allowed: printable, NFC, no outer spaces, 1 to 64 bytes of UTF-8.
 
     >>> check_device_name("Bar A")
     >>> check_device_name("")
@@ -18,6 +18,10 @@ def check_device_name(name: str) -> str | None:
         return f"a device's name has 1 to {NAME_CHARS_MAX} characters"
     if not name.isprintable() or name != name.strip() or unicodedata.normalize("NFC", name) != name:
         return "a device's name is printable text (Unicode NFC) without spaces at its ends"
+    if len(name.encode("utf-8")) > NAME_BYTES_MAX:
+        return (
+            f"a device's name has at most {NAME_BYTES_MAX} bytes of UTF-8; letters that are not ASCII have two or more"
+        )
     return None
 
 

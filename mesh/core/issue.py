@@ -12,6 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mesh.core.certificate import BINDING_OID, DeviceCertificate, VenueRoot, encode_binding, parse_device_certificate
 from mesh.core.kinds import Role
+from mesh.limits import NAME_BYTES_MAX
 
 NOT_BEFORE: Final = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 NOT_AFTER: Final = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
@@ -19,8 +20,11 @@ NOT_AFTER: Final = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.U
 
 
 def issue_root(key: Ed25519PrivateKey, *, venue: str, serial: int) -> bytes:
-    """The DER of an event's self-signed root. `venue` has 1 to 64 characters; `serial` is random, 1 to 159 bits."""
-    name = _common_name(venue)
+    """The DER of an event's self-signed root. `venue` has 1 to 64 characters; `serial` is random, 1 to 159 bits.
+
+    A name of more than 64 bytes is cut in the certificate, where it is a label: the venue document has all of it.
+    """
+    name = _common_name(venue.encode("utf-8")[:NAME_BYTES_MAX].decode("utf-8", "ignore"))
     builder = _builder(name, name, key.public_key(), serial)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_usage(authority=True), critical=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from cryptography import x509
 
 from mesh.core.device_name import check_device_name, same_device_name
+from mesh.core.kinds import Role
 from mesh.limits import NAME_CHARS_MAX
+from tests.factory import Venue
 
 
 @pytest.mark.parametrize(
@@ -69,3 +72,21 @@ def test_names_that_a_person_would_confuse_are_the_same(left: str, right: str) -
 def test_names_that_differ_are_two(left: str, right: str) -> None:
     assert same_device_name(left, right) is False
     assert same_device_name(right, left) is False
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"), [("ü" * 32, True), ("ü" * 32 + "x", False), ("酒" * 21, True), ("酒" * 22, False)]
+)
+def test_letters_that_are_not_ascii_count_as_the_bytes_a_certificate_has_for_them(name: str, fits: bool) -> None:
+    problem = check_device_name(name)
+    assert (problem is None) is fits
+    assert fits or "64 bytes" in str(problem)
+
+
+@pytest.mark.parametrize("venue", ["ü" * 64, "x" + "酒" * 63, "Riverside"])
+def test_event_of_any_name_has_a_root_and_devices_of_the_longest_names(venue: str) -> None:
+    made = Venue(venue)
+    assert made.device("ü" * 32, Role.READER).certificate.name == "ü" * 32
+    (shown,) = x509.load_der_x509_certificate(made.root.der).subject
+    assert venue.startswith(str(shown.value))
+    assert len(str(shown.value).encode()) >= min(62, len(venue))
