@@ -52,11 +52,13 @@ class Author:
     key_id: bytes
     operations: frozenset[int]
     """The operations that count when this author signs them."""
+    log_key: bytes
+    """Who it is. The key id is four bytes of its hash, which somebody who tries long enough can match."""
 
 
 def author_of(certificate: DeviceCertificate) -> Author:
     """The part of a certificate that decides what an entry counts."""
-    return Author(key_id(certificate.log_key), allowed_operations(certificate.roles))
+    return Author(key_id(certificate.log_key), allowed_operations(certificate.roles), certificate.log_key)
 
 
 class MoneyLog(Protocol):
@@ -77,7 +79,7 @@ def undoes(abort_log: MoneyLog, abort_seq: int, tap_log: MoneyLog, tap_seq: int)
 
     So a device undoes what it did before, never what it will do, and nobody else undoes it.
     """
-    if abort_log.author.key_id != tap_log.author.key_id:
+    if abort_log.author.log_key != tap_log.author.log_key:
         return False
     if abort_log.log_id == tap_log.log_id:
         return abort_seq > tap_seq

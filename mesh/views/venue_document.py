@@ -96,8 +96,10 @@ class VenueDocumentView:
         except PeerError as error:
             self._refused[entry_id] = RefusedChange(entry_id, log_id, seq, str(error))
             return
-        self._places.setdefault(change.hash, set()).add(_Place(entry_id, log_id, seq))
-        if change.hash not in self._changes:
+        places, place = self._places.setdefault(change.hash, set()), _Place(entry_id, log_id, seq)
+        if place not in places:
+            # Also where the change is known: the entry that brought it before may have been cut off.
+            places.add(place)
             self._changes[change.hash] = change
             self._state = None
 

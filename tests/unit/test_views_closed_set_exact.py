@@ -294,3 +294,14 @@ def test_a_change_inside_the_cut_that_builds_on_one_outside_counts_no_more() -> 
     trust.revoke(cut(1, 1))
     assert view.changes() == (FIRST,)
     assert {(one.seq, one.why) for one in view.stranded()} == {(1, Why.FOLLOWS), (2, Why.REVOKED)}
+
+
+def test_change_that_comes_again_inside_the_cut_counts_though_it_was_looked_for_before() -> None:
+    view, trust = trusting()
+    view.fold(LOG_B, 3, IDS[3], MANAGER, CAP)
+    trust.revoke(cut(2, 1))
+    before = view.document()
+    view.fold(LOG_B, 2, IDS[2], MANAGER, CAP)
+    after = view.document()
+    assert before is not None and after is not None
+    assert (before.per_tap_cap_minor, after.per_tap_cap_minor) == (5000, 700)

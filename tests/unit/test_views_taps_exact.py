@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pytest
 
+from mesh.core.chain import KnownHead
 from mesh.core.codec import NotCanonical, TooLarge, encode
 from mesh.core.kinds import Operation, Role
 from mesh.errors import PeerError
@@ -34,11 +35,12 @@ from mesh.views.tap_rules import (
     consumed_by,
     judge_taps,
     read_tap,
+    undoes,
 )
 from tests.factory import Venue
 
 KEY: Final = b"bar1"
-AUTHOR: Final = Author(KEY, frozenset({Operation.ISSUE, Operation.TOP_UP, Operation.SALE}))
+AUTHOR: Final = Author(KEY, frozenset({Operation.ISSUE, Operation.TOP_UP, Operation.SALE}), bytes(32))
 CARD, EVENT, TAP_ID, DOCUMENT = b"wristbnd", b"2031", b"i" * 16, b"d" * 32
 ISSUED: Final = CardRecord(CARD, EVENT, 1, 2000, 300, 7, 1, b"till", bytes(8))
 """What a till wrote; the record that a sale reads."""
@@ -122,12 +124,12 @@ def test_tills_raise_balances_readers_sell_and_nobody_else_does_either(
 ) -> None:
     assert allowed_operations(roles) == expected
     device = Venue().device("device", *roles)
-    assert author_of(device.certificate) == Author(key_id(device.public_key), frozenset(expected))
+    assert author_of(device.certificate) == Author(key_id(device.public_key), frozenset(expected), device.public_key)
 
 
 @pytest.mark.proves("M7")
 def test_an_operation_of_another_role_and_one_that_nobody_may_do_yet_are_told_apart() -> None:
-    nobody = Author(KEY, frozenset())
+    nobody = Author(KEY, frozenset(), bytes(32))
     assert judged(SALE, nobody) is Refusal.ROLE
     assert judged(ISSUE, nobody) is Refusal.ROLE
     assert judged(replace(SALE, operation=Operation.VOID), nobody) is Refusal.UNKNOWN_OPERATION
@@ -342,3 +344,20 @@ def test_an_abort_body_names_the_tap_and_the_record_it_may_have_left() -> None:
 def test_an_abort_of_another_shape_is_refused(values: list[Any]) -> None:
     with pytest.raises(BadTapBody):
         decode_abort(encode(values))
+
+
+@dataclass(frozen=True)
+class Named:
+    """A log as far as aborts look at it."""
+
+    log_id: bytes
+    author: Author
+    known_heads: tuple[KnownHead, ...] = ()
+
+
+def test_key_whose_id_was_matched_undoes_no_tap_of_the_device_it_imitates() -> None:
+    imitator = Author(KEY, AUTHOR.operations, b"k" * 32)
+    tap_log = Named(bytes(16), AUTHOR)
+    known = (KnownHead(bytes(16), 9, bytes(32)),)
+    assert undoes(Named(b"l" * 16, AUTHOR, known), 1, tap_log, 9)
+    assert not undoes(Named(b"l" * 16, imitator, known), 1, tap_log, 9)
