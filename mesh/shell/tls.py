@@ -39,7 +39,7 @@ class _FullReads(ssl.SSLObject):
             try:
                 part = super().read(left)
             except ssl.SSLError:
-                # Nothing more for now; or the link is at fault, and then the next read meets that first.
+                # Nothing more for now; or the link has ended, or is at fault: then the next read meets that first.
                 break
             if not part:
                 break
