@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import secrets
+import signal
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from mesh.core.frontier import Position
 from mesh.core.kinds import Kind, Lane, Role
 from mesh.core.messages import Announce, Hello, Want, encode_message
 from mesh.limits import ANNOUNCE_LOGS_PER_FRAME_MAX, FRAME_BYTES_MAX, WANTS_IN_FLIGHT_PER_LINK_MAX
+from mesh.shell.collector import leave_loaded_alone
 from mesh.shell.device import Device, open_device
 from mesh.shell.keys import load_identity
 from mesh.shell.network import Endpoint, Network, Settings
@@ -32,9 +34,11 @@ from mesh.shell.tls import client_context
 from mesh.views.tap_entry import AbortBody
 from tests.factory import Venue, VenueDevice
 
-ROUNDS: Final = 3
 WARM_UP_S: Final = 1.0
 MEASURED_S: Final = 1.0
+TURNS: Final = 20
+TURN_S: Final = 0.4
+"""An attack is stopped and let go on again this often: a shared disk does not change its mind that fast."""
 LINKS: Final = 16
 BODY: Final = AbortBody(bytes(16), bytes(32)).encode()
 Stream = trio.SSLStream[trio.SocketStream]
@@ -131,66 +135,61 @@ def resident_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1024**2
 
 
-async def appends_per_s(victim: Device) -> float:
+async def appended_in(victim: Device, seconds: float) -> float:
+    """How many entries a second the victim signs and has on its disk."""
     begun, count = time.perf_counter(), 0
-    while time.perf_counter() - begun < MEASURED_S:
+    while time.perf_counter() - begun < seconds:
         await victim.append(Lane.MONEY, Kind.ABORT, BODY)
         count += 1
     return count / (time.perf_counter() - begun)
 
 
-async def under(name: str, victim: Device, port: int, directory: Path, spent: list[float]) -> float:
-    """Appends a second during an attack; `spent` gets the processor time that the attack alone takes, a second."""
+async def under(name: str, victim: Device, port: int, directory: Path) -> dict[str, object]:
+    """Appends in turns: the attacker's process stopped by a signal, and going on."""
+    grown = resident_mib()
     command = [sys.executable, __file__, name, str(port), str(directory)]
     process = await trio.lowlevel.open_process(command, stderr=subprocess.DEVNULL)
     try:
         await trio.sleep(WARM_UP_S)
         begun, cpu = time.perf_counter(), time.process_time()
         await trio.sleep(MEASURED_S)
-        spent.append((time.process_time() - cpu) / (time.perf_counter() - begun))
-        return await appends_per_s(victim)
+        spent = (time.process_time() - cpu) / (time.perf_counter() - begun)
+        alone, attacked = [], []
+        for _ in range(TURNS):
+            process.send_signal(signal.SIGSTOP)
+            alone.append(await appended_in(victim, TURN_S))
+            process.send_signal(signal.SIGCONT)
+            attacked.append(await appended_in(victim, TURN_S))
     finally:
         process.kill()
         await process.wait()
+    shares = [one / other for one, other in zip(attacked, alone, strict=True)]
+    return {
+        "appends_per_s_alone": round(statistics.median(alone)),
+        "appends_per_s": round(statistics.median(attacked)),
+        "of_alone": round(statistics.median(shares), 2),
+        "of_alone_quartiles": [round(share, 2) for share in statistics.quantiles(shares, n=4)[::2]],
+        "processor_s_per_s": round(spent, 3),
+        "grew_mib": round(resident_mib() - grown, 1),
+    }
 
 
 async def measure(directory: Path) -> dict[str, object]:
-    names = list(attacks(Attacker(0, directory)))
-    rates: dict[str, list[float]] = {name: [] for name in ("alone", *names)}
-    of_alone: dict[str, list[float]] = {name: [] for name in names}
-    spent: dict[str, list[float]] = {name: [] for name in names}
-    grew = dict.fromkeys(names, 0.0)
     home = Venue().device("victim", Role.READER).write_directory(directory / "victim")
     async with open_device(home, zone="north") as victim, trio.open_nursery() as nursery:
+        leave_loaded_alone()
         network = Network(victim, Settings(Endpoint("127.0.0.1", 0), mdns=False))
         port = await nursery.start(network.run)
-        await appends_per_s(victim)
-        for _ in range(ROUNDS):
-            for name in names:
-                rates["alone"].append(await appends_per_s(victim))
-                before = resident_mib()
-                rates[name].append(await under(name, victim, port, directory, spent[name]))
-                of_alone[name].append(rates[name][-1] / rates["alone"][-1])
-                grew[name] += resident_mib() - before
+        await appended_in(victim, MEASURED_S)
+        found = {name: await under(name, victim, port, directory) for name in attacks(Attacker(0, directory))}
         refused = network.refused
         nursery.cancel_scope.cancel()
-    alone = statistics.median(rates["alone"])
     return {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {sys.version.split()[0]}",
         "load_at_the_end": os.getloadavg()[0],
-        "rounds": ROUNDS,
+        "turns": TURNS,
         "refused_connections": refused,
-        "appends_per_s_alone": round(alone),
-        "appends_per_s_alone_least_and_most": [round(min(rates["alone"])), round(max(rates["alone"]))],
-        "attacks": {
-            name: {
-                "appends_per_s": round(statistics.median(rates[name])),
-                "of_alone_right_before": round(statistics.median(of_alone[name]), 2),
-                "processor_s_per_s": round(statistics.median(spent[name]), 3),
-                "grew_mib": round(grew[name], 1),
-            }
-            for name in names
-        },
+        "attacks": found,
     }
 
 

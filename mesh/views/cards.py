@@ -106,7 +106,7 @@ class CardsView:
         self._cards: dict[bytes, bytes] = {}
         self._logs: list[_Log] = []
         self._log_numbers: dict[bytes, int] = {}
-        self._aborts: dict[bytes, list[_AbortPlace]] = {}
+        self._aborts: dict[bytes, dict[_AbortPlace, None]] = {}
         self._refused: dict[tuple[int, int], Refusal] = {}
         self._collided: set[bytes] = set()
         self._reported: set[bytes] = set()
@@ -178,9 +178,8 @@ class CardsView:
         except PeerError:
             self._refuse(place.log, place.seq, Refusal.MALFORMED)
             return
-        places = self._aborts.setdefault(abort.tap_id, [])
-        if place not in places:
-            places.append(place)
+        # A dict: whoever signs one tap id over and over is not to make each fold look through all of them.
+        self._aborts.setdefault(abort.tap_id, {})[place] = None
 
     def _refuse(self, number: int, seq: int, why: Refusal) -> None:
         """Where a fork has two entries at one seq, the same one of two reasons is kept whichever came first."""
