@@ -52,7 +52,7 @@ HANDSHAKES_MAX: Final = 64
 ACCEPT_PAUSE_S: Final = 0.005
 """Between two accepted connections, whatever becomes of them; those that come faster wait in the kernel."""
 HANDSHAKE_PAUSE_S: Final = 0.1
-"""Between two accepted handshakes: one costs milliseconds of the thread that sells, so strangers get a twentieth of it."""
+"""Between two accepted handshakes: one costs milliseconds of the thread that sells; strangers get a twentieth of it."""
 REFUSED_PEER_S: Final = 5.0
 """A device that broke a rule is not listened to for this long: it may not break the next one at once."""
 KEEPALIVE_S: Final = 5.0
