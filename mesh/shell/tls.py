@@ -120,7 +120,7 @@ def _reason(error: trio.BrokenResourceError) -> str:
     match cause:
         case ssl.SSLCertVerificationError():
             return f"the other end's certificate is not of this venue ({cause.verify_message})"
-        case ssl.SSLEOFError():
+        case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
             return "the connection broke during the handshake"
         case ssl.SSLError():
             return f"TLS was refused ({cause.reason or cause})"
