@@ -228,8 +228,9 @@ class RunStore:
         self._branches_held.clear()
 
     def _execute(self, sql: str, values: Sequence[object] = ()) -> Iterator[tuple[object, ...]]:
+        # Not inside: a write that fails here is the transaction's to report, which then writes nothing more.
+        self._insert_runs()
         try:
-            self._insert_runs()
             yield from self._db.execute(sql, tuple(values))
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise StoreDamaged(f"{self.path} is damaged ({error}); it was left as it is") from error

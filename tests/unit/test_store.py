@@ -381,3 +381,16 @@ def test_intent_is_replaced_and_evidence_is_kept_once(store: RunStore) -> None:
     with store.transaction():
         store.drop_intent(b"tap")
     assert store.intents() == []
+
+
+def test_write_that_fails_at_a_read_of_its_transaction_is_the_last_one(store: RunStore) -> None:
+    keep(store, LOG, 0, 4)
+
+    def held_already() -> None:
+        store.append_run(runs_of(LOG, 0, 4)[0], 0, verified=False)
+        store.size()
+
+    with pytest.raises(StorageError, match="refused a write"):
+        store.in_transaction(held_already)
+    with pytest.raises(StorageError, match="an earlier write failed"):
+        store.in_transaction(lambda: store.drop_intent(b""))
