@@ -30,6 +30,7 @@ from mesh.core.device_name import check_device_name, same_device_name
 from mesh.core.enrolment import Request
 from mesh.core.join_code import SECRET_BYTES, secret_digest
 from mesh.core.kinds import Role
+from mesh.core.printable import printable
 from mesh.errors import PeerError
 from mesh.limits import (
     CERTIFICATE_ROLES_MAX,
@@ -127,7 +128,7 @@ def raise_refusal(fields: Sequence[object]) -> None:
     """Raise :class:`JoinRefused` if these are the fields of a refusal."""
     match fields:
         case [int(refused), str(sentence)] if refused is not False and refused == _REFUSED:
-            shown = "".join(char if char.isprintable() else " " for char in sentence[:_SENTENCE_CHARS_MAX])
+            shown = printable(sentence[:_SENTENCE_CHARS_MAX])
             raise JoinRefused(f"the office says: {shown}")
         case _:
             return

@@ -65,6 +65,7 @@ from mesh.core.messages import (
     Want,
     encode_message,
 )
+from mesh.core.printable import printable
 from mesh.core.revocation import Revocations, parse_statement
 from mesh.core.session import Session
 from mesh.core.zone import accepts_zone
@@ -302,9 +303,7 @@ class Node:
                     effects.append(PeerPlan(number, log_id, entries, size))
             case Bye(reason):
                 self._forget(number)
-                # It is shown on terminals: what moves cursors or hides lines is left out.
-                shown = "".join(char if char.isprintable() else " " for char in reason)
-                effects.append(Close(number, f"the peer said: {shown}", blame_peer=False))
+                effects.append(Close(number, f"the peer said: {printable(reason)}", blame_peer=False))
 
     def _on_digest(self, number: int, digest: bytes, now: float, effects: list[Effect]) -> None:
         if self._catching_up.heard(number, digest, self.frontier.digest(), now):
