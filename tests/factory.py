@@ -16,24 +16,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from nacl.signing import SigningKey
-
-from mesh.core.certificate import DeviceCertificate, VenueRoot, parse_venue_root
 from mesh.core.chain import KnownHead, encode_genesis, encode_run
 from mesh.core.entry import LOG_ID_BYTES, NO_PREV, entry_id, sign_entry
 from mesh.core.frontier import Position
-from mesh.core.issue import issue_device, issue_root
-from mesh.core.kinds import Kind, Lane, Operation, Role
-from mesh.core.revocation import sign_statement
-from mesh.core.signing import Domain, encode_statement
+from mesh.core.kinds import Kind, Lane, Operation
+from mesh.core.signing import Domain
 from mesh.limits import RUN_BYTES_MAX, RUN_ENTRIES_MAX
+from mesh.testing import venue as issued
+from mesh.testing.venue import VenueDevice, seed_of
 from mesh.views.card_record import (
     NO_PARENT,
     RECORD_BYTES,
@@ -44,84 +36,20 @@ from mesh.views.card_record import (
 )
 from mesh.views.tap_entry import AbortBody, TapBody
 
+__all__ = ["LogWriter", "Venue", "VenueDevice", "Wristband"]
+
 NOON_MS: Final = 1_780_000_000_000
 NO_DOCUMENT: Final = hashlib.sha256(b"").digest()
 _LOWERING: Final = frozenset({Operation.SALE, Operation.PAYOUT})
 
 
-def _seed(*parts: object) -> bytes:
-    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
-
-
-class Venue:
-    """An authority and what it issued. Two venues of different names are strangers to each other."""
-
-    def __init__(self, name: str = "Test venue") -> None:
-        self.name = name
-        self._key = Ed25519PrivateKey.from_private_bytes(_seed(name, "authority"))
-        self.root: VenueRoot = parse_venue_root(issue_root(self._key, venue=name, serial=1))
-        self._serial = 1
-
-    def device(self, name: str, *roles: Role) -> VenueDevice:
-        """Enrol a device; each call makes another one, with other keys."""
-        self._serial += 1
-        link_key = Ed25519PrivateKey.from_private_bytes(_seed(self.name, name, self._serial, "link"))
-        log_key = SigningKey(_seed(self.name, name, self._serial, "log"))
-        certificate = issue_device(
-            self._key,
-            self.root,
-            name=name,
-            link_key=link_key.public_key().public_bytes_raw(),
-            log_key=bytes(log_key.verify_key),
-            roles=frozenset(roles),
-            serial=self._serial,
-        )
-        return VenueDevice(self, certificate, link_key, log_key)
+class Venue(issued.Venue):
+    """An authority and what it issued, for logs that tests write by hand."""
 
     def revocation(self, device: VenueDevice, *cut: tuple[LogWriter, int], number: int = 1) -> bytes:
         """The authority's statement about a device: what of these logs counts, each up to the entry at a seq."""
         places = {log.log_id: Position(seq, log.ids[seq]) for log, seq in cut}
-        serial = device.certificate.serial
-        return sign_statement(self._key.sign, serial=serial, number=number, cut=places)
-
-
-@dataclass(frozen=True)
-class VenueDevice:
-    """An enrolled device with both its private keys."""
-
-    venue: Venue
-    certificate: DeviceCertificate
-    link_key: Ed25519PrivateKey
-    log_key: SigningKey
-
-    @property
-    def public_key(self) -> bytes:
-        """The log key, as the Signer port names it."""
-        return self.certificate.log_key
-
-    def sign(self, domain: Domain, message: bytes) -> bytes:
-        return self.sign_anything(encode_statement(domain, message))
-
-    def sign_anything(self, message: bytes) -> bytes:
-        """The bare key, which remembers nothing: tests sign forks with it."""
-        return self.log_key.sign(message).signature
-
-    def write_directory(self, directory: Path) -> Path:
-        """Lay the device out on disk as `mesh.shell.keys.load_identity` reads it."""
-        directory.mkdir(parents=True)
-        log_key = Ed25519PrivateKey.from_private_bytes(bytes(self.log_key))
-        for file_name, key in (("link.key", self.link_key), ("log.key", log_key)):
-            path = directory / file_name
-            path.touch(mode=0o600)
-            path.write_bytes(
-                key.private_bytes(
-                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-                )
-            )
-        for file_name, der in (("root.pem", self.venue.root.der), ("device.pem", self.certificate.der)):
-            pem = x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM)
-            (directory / file_name).write_bytes(pem)
-        return directory
+        return self.revoke(device, places, number=number)
 
 
 class LogWriter:
@@ -139,7 +67,7 @@ class LogWriter:
         self.device = device
         self.time_ms = NOON_MS
         heads = [KnownHead(log.log_id, log.head_seq, log.head_id) for log in known]
-        nonce = _seed(device.certificate.serial, lane, number)[:16]
+        nonce = seed_of(device.certificate.serial, lane, number)[:16]
         body = encode_genesis(device.certificate.der, nonce, lane, heads)
         self.log_id: bytes = b""
         self.entries: list[bytes] = []
@@ -205,8 +133,8 @@ class LogWriter:
 class Wristband:
     """A card as an attendee wears it: its one sealed record, and nothing that stops anybody from copying it."""
 
-    def __init__(self, venue: Venue, number: int) -> None:
-        self.card = _seed(venue.name, "card", number)[:8]
+    def __init__(self, venue: issued.Venue, number: int) -> None:
+        self.card = seed_of(venue.name, "card", number)[:8]
         self.event = venue.root.venue_id[:4]
         self.sealed = b""
         self._copies = 0
@@ -252,7 +180,7 @@ class Wristband:
         before = self.record
         sealed = seal(device, self._next(before, device, operation, amount_minor))
         if tap_id is None:
-            tap_id = _seed("tap", device.certificate.serial, self._copies, sealed.hex())[:16]
+            tap_id = seed_of("tap", device.certificate.serial, self._copies, sealed.hex())[:16]
         return TapBody(tap_id, operation, amount_minor, self.sealed, sealed, NO_DOCUMENT)
 
     def _next(

@@ -44,7 +44,7 @@ from mesh.core.events import (
     Tick,
 )
 from mesh.core.frontier import Segment, entry_count
-from mesh.core.kinds import Kind, Lane, Role
+from mesh.core.kinds import Kind, Lane
 from mesh.core.node import Node
 from mesh.core.revocation import Statement
 from mesh.ports import Links, Store
@@ -57,12 +57,9 @@ from mesh.shell.prover import Prover
 from mesh.shell.replica import Replica
 from mesh.shell.store import OWN_FILE, REPLICA_FILE, Durability, RunStore
 from mesh.shell.verifier import Verifier
-from mesh.views.bundle_keys import BundleKeysView
-from mesh.views.cards import CardsView, Conflict
-from mesh.views.devices import DevicesView
+from mesh.views.cards import Conflict
+from mesh.views.everything import Views
 from mesh.views.evidence import Case
-from mesh.views.trust import TrustView
-from mesh.views.venue_document import VenueDocumentView
 
 TICK_S: Final = 0.25
 _Result = TypeVar("_Result")
@@ -140,11 +137,12 @@ class Device:
 
     def __init__(self, identity: Identity, own: RunStore, own_reader: RunStore, replica: Replica, zone: str) -> None:
         self.identity = identity
-        self.trust = TrustView()
-        self.cards = CardsView(self.trust)
-        self.venue = VenueDocumentView(self.trust)
-        self.devices = DevicesView(identity.root)
-        self.bundle_keys = BundleKeysView(self.trust)
+        self.views = Views(identity.root)
+        self.trust = self.views.trust
+        self.cards = self.views.cards
+        self.venue = self.views.venue
+        self.devices = self.views.devices
+        self.bundle_keys = self.views.bundle_keys
         self.node = Node(identity.certificate, identity.root, zone)
         self.replica = replica
         self.verifier = Verifier(replica, self._log_key, lambda log_id, seq: self.post(SignatureFailed(log_id, seq)))
@@ -308,30 +306,7 @@ class Device:
 
     def fold(self, run: Run, genesis: Genesis) -> list[bytes]:
         """Fold one run into the views; returns the cards that have a conflict now and had none before."""
-        if run.first_seq == 0:
-            self.cards.open_log(run.log_id, genesis)  # which also tells the view of trust
-            self.devices.add(genesis.certificate)
-            contested_from = self.node.contested_from.get(run.log_id)
-            if contested_from is not None:
-                self.cards.contest(run.log_id, contested_from)
-        if genesis.lane is Lane.MONEY:
-            return self.cards.fold(run)
-        self.trust.fold(run)
-        if genesis.lane is Lane.CONTROL:
-            self._fold_control(run, genesis)
-        return []
-
-    def _fold_control(self, run: Run, genesis: Genesis) -> None:
-        for seq, (fields, identifier) in enumerate(zip(run.fields, run.ids, strict=True), run.first_seq):
-            body = fields[6]
-            assert isinstance(body, bytes)
-            match fields[5]:
-                case Kind.VENUE_CHANGE:
-                    self.venue.fold(run.log_id, seq, identifier, genesis.certificate.roles, body)
-                case Kind.BUNDLE_KEY:
-                    self.bundle_keys.fold(run.log_id, seq, identifier, genesis.certificate.roles, body)
-                case Kind.DEVICE if Role.MANAGER in genesis.certificate.roles:
-                    self.devices.fold(body)
+        return self.views.fold(run, genesis, self.node.contested_from.get(run.log_id))
 
     def _contested(self, log_id: bytes, from_seq: int) -> None:
         log = self.node.frontier.logs.get(log_id)

@@ -14,8 +14,8 @@ import trio
 
 from mesh.core.kinds import Kind, Lane, Role
 from mesh.shell.device import open_device
+from mesh.testing.venue import Venue, VenueDevice
 from mesh.views.tap_entry import AbortBody
-from tests.factory import Venue, VenueDevice
 from tests.programs import Line, Program, run
 
 LOOPBACK: Final = ("--interface", "127.0.0.1")
