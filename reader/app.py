@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 import trio
@@ -15,62 +15,15 @@ from mesh.ports import StatementSigner
 from mesh.shell.device import Device
 from mesh.shell.notice_lines import author_name
 from mesh.shell.program import Program
-from mesh.views.cards import CardStanding
 from reader import screen as screens
 from reader.chips.radio import Radio
 from reader.journal import open_journal
-from reader.ports import VenueTerms
 from reader.tap_events import Cancel, Green, NotServed, Screen, Served
 from reader.terminal import Command, Ring, Terminal
+from reader.venue import NO_CURRENCY, VenueViews
 
 SELLING_ROLES: Final = frozenset({Role.READER, Role.TILL})
 COMMANDS_WAITING_MAX: Final = 16
-NO_CURRENCY: Final = Currency("?", 2)
-"""Before a venue document has come there are no orders, so no amount either."""
-
-
-class VenueViews:
-    """Implements `Venue` over the device's views."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-
-    def terms(self) -> VenueTerms | None:
-        document = self._device.venue.document()
-        if document is None:
-            return None
-        return VenueTerms(
-            document.event,
-            document.card_id_key,
-            document.currency,
-            document.per_tap_cap_minor,
-            document.digest,
-        )
-
-    def keys_by_id(self, key_id: bytes) -> Sequence[bytes]:
-        return self._device.devices.sealing_keys(key_id)
-
-    def standing(
-        self, card: bytes, record_hash: bytes, parent: bytes, tap_id: bytes, writer: bytes | None
-    ) -> CardStanding:
-        standing = self._device.cards.standing(card, record_hash, parent, tap_id)
-        revoked = [] if writer is None else self._revoked(writer)
-        if not revoked or self._device.cards.writes(card, record_hash):
-            return standing
-        return replace(standing, unvouched=revoked[0])
-
-    def _revoked(self, writer: bytes) -> list[str]:
-        """Names of the revoked devices among those that a record's writer may be."""
-        known = self._device.devices.sealing(writer)
-        return [device.name for device in known if device.serial in self._device.trust.revocations]
-
-    def name_of(self, log_id: bytes) -> str:
-        return author_name(self._device, log_id)
-
-    @property
-    def currency(self) -> Currency:
-        terms = self.terms()
-        return NO_CURRENCY if terms is None else terms.currency
 
 
 class EnrolledIdentity:
@@ -122,7 +75,7 @@ async def serve(program: Program, radio: Radio) -> None:
             f"{device.certificate.name} is enrolled neither as reader nor as till, so nothing it charges would count; "
             f"nothing was started. Use a device that was enrolled for selling"
         )
-    venue = VenueViews(device)
+    venue = VenueViews(device.views, partial(author_name, device))
     lines = Lines(program, venue)
     # The money log of this process begins now, not in its first tap.
     await device.open_lane(Lane.MONEY)

@@ -16,9 +16,9 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 import trio
 
 from mesh.core.kinds import Operation
-from mesh.views.card_record import NO_PARENT, key_id, record_hash
+from mesh.views.card_record import key_id
 from mesh.views.tap_entry import TAP_ID_BYTES
-from reader.card import BLANK_HASH, Blank, CardView, Shown, card_id, read_card, seal
+from reader.card import seal
 from reader.chips.profile import ChipIdentity, ChipLost, ChipProfile, ChipRefused
 from reader.chips.radio import Radio
 from reader.intent import Basket
@@ -50,6 +50,7 @@ from reader.tap_events import (
     StoreIntent,
     WriteSlot,
 )
+from reader.venue import present
 
 REST_S: Final = 0.05
 """Between two looks at a wristband that has been dealt with and still lies there."""
@@ -224,18 +225,10 @@ class Terminal:
             raise
 
     def _present(self, reading: _Reading) -> Presented:
-        terms = self._venue.terms()
-        view = read_card(reading.slots, self._venue.keys_by_id)
-        if terms is None:
-            return Presented(b"", view, None)
-        card = card_id(terms.card_id_key, reading.identity.uid, reading.identity.serial)
-        shown = _record_of_view(view)
-        standing = None
-        if shown is not None:
-            record, parent, writer = shown
-            standing = self._venue.standing(card, record, parent, self._machine.tap_id, writer)
+        chip = reading.identity
+        presented = present(self._venue, reading.slots, chip.uid, chip.serial, self._machine.tap_id)
         self._stages.mark("verify")
-        return Presented(card, view, standing)
+        return presented
 
     # -- The machine -----------------------------------------------------------------------------------------------
 
@@ -305,14 +298,3 @@ class Terminal:
 def now_us() -> int:
     """Monotonic microseconds."""
     return time.monotonic_ns() // 1000
-
-
-def _record_of_view(view: CardView) -> tuple[bytes, bytes, bytes | None] | None:
-    """(hash of the record shown, its parent, key id of its writer), or `None` where there is no record to ask about."""
-    match view:
-        case Shown(record=record):
-            return record_hash(record.encode()), record.parent, record.reader
-        case Blank():
-            return BLANK_HASH, NO_PARENT, None
-        case _:
-            return None

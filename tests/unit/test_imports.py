@@ -26,7 +26,7 @@ CRYPTOGRAPHY: Final = ("cbor2", "nacl", "cryptography")
 PRODUCT: Final = ("mesh", "reader", "gateway")
 PURE: Final = (
     *("mesh.core", "mesh.views", "mesh.errors", "mesh.limits"),
-    *("reader.card", "reader.risk", "reader.tap", "gateway.forward"),
+    *("reader.card", "reader.risk", "reader.tap", "reader.venue", "gateway.forward"),
 )
 
 # Where time, randomness, files, sockets and threads come in. `nacl.utils` is where PyNaCl keeps its random bytes.

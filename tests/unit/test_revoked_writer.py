@@ -13,11 +13,12 @@ from mesh.shell.device import Device, open_device
 from mesh.shell.store import Durability, RunStore
 from mesh.views.card_record import key_id, record_hash
 from mesh.views.cards import CardStanding
-from reader.app import EnrolledIdentity, VenueViews
+from reader.app import EnrolledIdentity
 from reader.card import Shown
 from reader.ports import VenueTerms
 from reader.risk import Decline, Order, Presented, Refusal, next_for
 from reader.risk import Device as Asking
+from reader.venue import VenueViews
 from tests.factory import NO_DOCUMENT, LogWriter, Venue, Wristband
 from tests.harness import runs_of
 
@@ -31,7 +32,7 @@ class Counter:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.venue = VenueViews(device)
+        self.venue = VenueViews(device.views, lambda log_id: log_id.hex())
 
     async def revoke(self, seq: int, number: int = 1) -> None:
         body = VENUE.revocation(GONE, (SOLD, seq), number=number)
