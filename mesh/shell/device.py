@@ -345,6 +345,9 @@ class Device:
         """Put back what the disk holds and fold the views again; at start only."""
         loaded = load(self, own, replica)
         self._logs.known_heads.extend(loaded.own_heads)
+        self.verifier.expect(loaded.unverified, arriving=False)
+        for case in loaded.cases:
+            self.prover.keep(case)
         return loaded.effects
 
     async def run(self, nursery: trio.Nursery, effects: Sequence[Effect]) -> None:

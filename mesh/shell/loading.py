@@ -8,31 +8,73 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
 
-from mesh.core.chain import KnownHead, Run, check_run, parse_genesis, split_run
+from mesh.core.certificate import VenueRoot
+from mesh.core.chain import Genesis, KnownHead, Run, check_run, parse_genesis, split_run
 from mesh.core.entry import LOG_ID_BYTES, entry_id
 from mesh.core.events import Effect
 from mesh.core.frontier import Branch, Position
 from mesh.core.kinds import Lane
+from mesh.core.node import Node
 from mesh.errors import PeerError
 from mesh.shell.damage import own_damage_explained, replica_damage_explained
-from mesh.shell.store import RunStore, StoreDamaged, StoredLog, StoredRun
-from mesh.views.evidence import check_case
+from mesh.shell.store import StoreDamaged, StoredLog, StoredRun
+from mesh.views.cards import CardsView
+from mesh.views.evidence import Case, check_case
 
-if TYPE_CHECKING:
-    from mesh.shell.device import Device
+
+class LoadedStore(Protocol):
+    """What is read of a store at a start; :class:`mesh.shell.store.RunStore` has it, and the simulator's."""
+
+    @property
+    def path(self) -> Path: ...
+
+    def logs(self) -> list[StoredLog]: ...
+
+    def stored_runs(self, log_id: bytes) -> Iterator[StoredRun]: ...
+
+    def unverified_entries(self) -> int: ...
+
+    def evidence(self) -> list[tuple[bytes, bytes]]: ...
+
+    def statements(self) -> list[tuple[bytes, bytes]]: ...
+
+
+class Loading(Protocol):
+    """A fresh device that is put back together."""
+
+    @property
+    def node(self) -> Node: ...
+
+    @property
+    def root(self) -> VenueRoot: ...
+
+    @property
+    def cards(self) -> CardsView: ...
+
+    @property
+    def own_logs(self) -> set[bytes]: ...
+
+    def fold(self, run: Run, genesis: Genesis) -> list[bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What the caller needs from loading: the heads that a new genesis names, and effects to carry out."""
+    """What the caller needs from loading."""
 
     own_heads: list[KnownHead]
+    """What a new genesis names."""
     effects: list[Effect]
+    """To be carried out."""
+    unverified: int
+    """Entries in runs whose signatures were not all checked yet."""
+    cases: list[Case]
+    """Proofs that are in own.db."""
 
 
-def load(device: Device, own: RunStore, replica: RunStore) -> Loaded:
+def load(device: Loading, own: LoadedStore, replica: LoadedStore) -> Loaded:
     """Load both stores into a fresh device."""
     heads: list[KnownHead] = []
     with own_damage_explained(own.path):
@@ -45,13 +87,13 @@ def load(device: Device, own: RunStore, replica: RunStore) -> Loaded:
     with replica_damage_explained(replica.path):
         for log in replica.logs():
             effects += _load_log(device, replica, log, is_own=False)
-        device.verifier.expect(replica.unverified_entries(), arriving=False)
+        unverified = replica.unverified_entries()
     with own_damage_explained(own.path):
-        _load_evidence(device, own)
-    return Loaded(heads, effects)
+        cases = _load_evidence(device, own)
+    return Loaded(heads, effects, unverified, cases)
 
 
-def _load_statements(device: Device, own: RunStore) -> list[Effect]:
+def _load_statements(device: Loading, own: LoadedStore) -> list[Effect]:
     """Who was revoked stays revoked even where replica.db was lost."""
     effects: list[Effect] = []
     for _, body in own.statements():
@@ -64,7 +106,7 @@ def _load_statements(device: Device, own: RunStore) -> list[Effect]:
     return effects
 
 
-def _load_log(device: Device, store: RunStore, log: StoredLog, *, is_own: bool) -> list[Effect]:
+def _load_log(device: Loading, store: LoadedStore, log: StoredLog, *, is_own: bool) -> list[Effect]:
     effects: list[Effect] = []
     try:
         genesis = parse_genesis(log.genesis, device.root)
@@ -81,13 +123,13 @@ def _load_log(device: Device, store: RunStore, log: StoredLog, *, is_own: bool) 
     return effects
 
 
-def check_log(store: RunStore, log: StoredLog) -> Iterator[Run]:
+def check_log(store: LoadedStore, log: StoredLog) -> Iterator[Run]:
     """Every run of a stored log, checked to follow what is before it; raises a `PeerError` where it does not hold."""
     # Now and not with the first run: a frontier thins the tips out that it is given.
     return _follow(store, log, _Chains(log))
 
 
-def _follow(store: RunStore, log: StoredLog, chains: _Chains) -> Iterator[Run]:
+def _follow(store: LoadedStore, log: StoredLog, chains: _Chains) -> Iterator[Run]:
     for stored in store.stored_runs(log.log_id):
         run = check_run(log.log_id, split_run(stored.last_seq - stored.first_seq + 1, stored.blob))
         chains.follow(stored, run)
@@ -151,8 +193,9 @@ class _Chains:
             raise NoChain("a branch leaves an entry that is not stored")
 
 
-def _load_evidence(device: Device, own: RunStore) -> None:
+def _load_evidence(device: Loading, own: LoadedStore) -> list[Case]:
     """Proven double spends hold their cards even where replica.db was lost: fold their taps from the proof."""
+    cases: list[Case] = []
     for _, body in own.evidence():
         try:
             case = check_case(body, device.root)
@@ -160,7 +203,8 @@ def _load_evidence(device: Device, own: RunStore) -> None:
             raise StoreDamaged(
                 f"{own.path}: a stored case does not hold ({error}); the file was left as it is"
             ) from error
-        device.prover.keep(case)
+        cases.append(case)
         for tap in case.taps:
             device.cards.open_log(tap.entry.log_id, parse_genesis(tap.genesis, device.root))
             device.cards.fold(check_run(tap.entry.log_id, [tap.entry.data]))
+    return cases
