@@ -16,7 +16,7 @@ from mesh.shell.device import Device
 from mesh.shell.notice_lines import author_name
 from mesh.shell.program import Program
 from reader import screen as screens
-from reader.chips.radio import Radio
+from reader.chips.profile import Antenna
 from reader.journal import open_journal
 from reader.tap_events import Cancel, Green, NotServed, Screen, Served
 from reader.terminal import Command, Ring, Terminal
@@ -67,7 +67,7 @@ class Lines:
         self._program.emit("refused", f"AMBER  {reason}", reason=reason)
 
 
-async def serve(program: Program, radio: Radio) -> None:
+async def serve(program: Program, radio: Antenna) -> None:
     """The body of `tapmesh reader run`: serve staff and wristbands until `quit`."""
     device = program.device
     if not device.certificate.roles & SELLING_ROLES:
@@ -79,7 +79,8 @@ async def serve(program: Program, radio: Radio) -> None:
     lines = Lines(program, venue)
     # The money log of this process begins now, not in its first tap.
     await device.open_lane(Lane.MONEY)
-    terminal = Terminal(radio, await open_journal(device), venue, EnrolledIdentity(device), lines)
+    journal = await open_journal(device)
+    terminal = Terminal(radio, journal, venue, EnrolledIdentity(device), lines, device.surroundings)
     send, receive = trio.open_memory_channel[Command](COMMANDS_WAITING_MAX)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(terminal.run, receive)

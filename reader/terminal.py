@@ -6,8 +6,6 @@ here may be cancelled at any point: what a cut-off tap leaves behind is its dura
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,11 +14,11 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 import trio
 
 from mesh.core.kinds import Operation
+from mesh.shell.surroundings import REAL, Surroundings
 from mesh.views.card_record import key_id
 from mesh.views.tap_entry import TAP_ID_BYTES
 from reader.card import seal
-from reader.chips.profile import ChipIdentity, ChipLost, ChipProfile, ChipRefused
-from reader.chips.radio import Radio
+from reader.chips.profile import Antenna, ChipIdentity, ChipLost, ChipProfile, ChipRefused
 from reader.intent import Basket
 from reader.ports import Identity, TapJournal, Venue
 from reader.risk import Device, Presented
@@ -96,16 +94,17 @@ class _Reading:
 
 
 class Stages:
-    """When each stage of the current tap was through; microseconds of one monotonic clock."""
+    """When each stage of the current tap was through; microseconds of the one monotonic clock that `now_us` reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_us: Callable[[], int]) -> None:
+        self._now_us = now_us
         self._marks: list[tuple[str, int]] = []
 
     def begin(self, began_us: int) -> None:
         self._marks = [("", began_us)]
 
     def mark(self, name: str, at_us: int | None = None) -> None:
-        self._marks.append((name, now_us() if at_us is None else at_us))
+        self._marks.append((name, self._now_us() if at_us is None else at_us))
 
     def milliseconds(self) -> dict[str, float]:
         """How long each stage took, in the order in which they came."""
@@ -116,15 +115,25 @@ class Stages:
 class Terminal:
     """One antenna, one machine. :meth:`run` until cancelled."""
 
-    def __init__(self, radio: Radio, journal: TapJournal, venue: Venue, identity: Identity, display: Display) -> None:
+    def __init__(
+        self,
+        radio: Antenna,
+        journal: TapJournal,
+        venue: Venue,
+        identity: Identity,
+        display: Display,
+        surroundings: Surroundings = REAL,
+    ) -> None:
         self._radio = radio
         self._journal = journal
         self._venue = venue
         self._signer = identity.signer
         self._identity = identity
         self._display = display
+        self._surroundings = surroundings
+        self._now_us = surroundings.monotonic_us
         self._machine, self._first_effects = start(journal.open_intents())
-        self._stages = Stages()
+        self._stages = Stages(self._now_us)
         self._antenna = trio.CapacityLimiter(1)
         self._dealt_with: bytes | None = None
         self._misses = 0
@@ -148,7 +157,7 @@ class Terminal:
                 await self._look(commands)
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._radio.close)
+                await self._surroundings.in_thread(self._radio.close)
 
     # -- Staff -----------------------------------------------------------------------------------------------------
 
@@ -164,7 +173,7 @@ class Terminal:
         match command:
             case Ring(operation=operation, amount_minor=amount):
                 self._dealt_with = None
-                basket = Basket(operation, amount, secrets.token_bytes(TAP_ID_BYTES))
+                basket = Basket(operation, amount, self._surroundings.random_bytes(TAP_ID_BYTES))
                 await self._happens(Arm(basket), None)
             case _:
                 await self._happens(command, None)
@@ -214,7 +223,7 @@ class Terminal:
             return None
         if found.uid == self._dealt_with:
             return found.uid
-        sensed_us = now_us()
+        sensed_us = self._now_us()
         # A chip that is not ours is named once and then counts as dealt with, like any other.
         self._dealt_with = found.uid
         try:
@@ -238,7 +247,7 @@ class Terminal:
     def _step(self, event: Event) -> tuple[Effect, ...]:
         # Asked each time: a device that was revoked while it runs has no roles left.
         device = Device(self._identity.roles, key_id(self._identity.signer.public_key))
-        around = Around(now_us(), self._venue.terms(), device, self._venue.name_of)
+        around = Around(self._now_us(), self._venue.terms(), device, self._venue.name_of)
         self._machine, effects = handle(self._machine, event, around)
         return effects
 
@@ -292,9 +301,4 @@ class Terminal:
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         """Abandoned on cancellation: each exchange has a time limit, and closing the radio waits for the last one."""
-        return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._antenna)
-
-
-def now_us() -> int:
-    """Monotonic microseconds."""
-    return time.monotonic_ns() // 1000
+        return await self._surroundings.in_thread(work, abandon_on_cancel=True, limiter=self._antenna)

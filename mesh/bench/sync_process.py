@@ -46,6 +46,7 @@ def _wire_bytes(network: Network) -> int:
     """Bytes that TCP has brought in on every link, TLS included (tcpi_bytes_received of Linux's struct tcp_info)."""
     total = 0
     for link in network.links.values():
+        assert isinstance(link.stream, trio.SSLStream), "TlsCarrier carries the links of this bench"
         info = link.stream.transport_stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
         total += struct.unpack_from("Q", info, 128)[0]
     return total

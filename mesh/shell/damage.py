@@ -23,7 +23,7 @@ class StoreGone(StoreDamaged):
     """own.db was there once and is not any more."""
 
 
-def open_own(path: Path) -> RunStore:
+def open_own(path: Path, *, vfs: str | None = None) -> RunStore:
     """Open and check own.db, making it at this device's first start only; raises :class:`StoreDamaged`."""
     mark = path.with_name(path.name + MARK_SUFFIX)
     if mark.exists() and (not path.exists() or path.stat().st_size == 0):
@@ -33,7 +33,7 @@ def open_own(path: Path) -> RunStore:
             f"delete {mark.name}: the device then begins anew, and what other devices hold of its sales still counts"
         )
     with own_damage_explained(path):
-        store = RunStore(path, Durability.POWER_CUT)
+        store = RunStore(path, Durability.POWER_CUT, vfs=vfs)
         try:
             store.check()
             if not mark.exists():

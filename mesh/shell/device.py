@@ -56,6 +56,7 @@ from mesh.shell.own_logs import Appended, OwnLogs
 from mesh.shell.prover import Prover
 from mesh.shell.replica import Replica
 from mesh.shell.store import OWN_FILE, REPLICA_FILE, Durability, RunStore
+from mesh.shell.surroundings import REAL, Surroundings
 from mesh.shell.verifier import Verifier
 from mesh.views.cards import Conflict
 from mesh.views.everything import Views
@@ -135,8 +136,17 @@ Notice: TypeAlias = (
 class Device:
     """See the module's docstring; made by :func:`open_device` only."""
 
-    def __init__(self, identity: Identity, own: RunStore, own_reader: RunStore, replica: Replica, zone: str) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        own: RunStore,
+        own_reader: RunStore,
+        replica: Replica,
+        zone: str,
+        surroundings: Surroundings = REAL,
+    ) -> None:
         self.identity = identity
+        self.surroundings = surroundings
         self.views = Views(identity.root)
         self.trust = self.views.trust
         self.cards = self.views.cards
@@ -145,14 +155,16 @@ class Device:
         self.bundle_keys = self.views.bundle_keys
         self.node = Node(identity.certificate, identity.root, zone)
         self.replica = replica
-        self.verifier = Verifier(replica, self._log_key, lambda log_id, seq: self.post(SignatureFailed(log_id, seq)))
+        self.verifier = Verifier(
+            replica, self._log_key, lambda log_id, seq: self.post(SignatureFailed(log_id, seq)), surroundings
+        )
         self.links: Links | None = None
         self.own_logs: set[bytes] = set()
         self._met: dict[int, tuple[DeviceCertificate, float]] = {}
         """The peers that accepted us and were accepted, by link, and since when."""
         self._own_reader = own_reader
         self._own_limiter = trio.CapacityLimiter(1)
-        self._logs = OwnLogs(identity, own, [])
+        self._logs = OwnLogs(identity, own, [], surroundings)
         self._append_lock = trio.Lock()
         self.prover = Prover(self)
         self._rival_runs: list[Accepted] = []
@@ -199,7 +211,7 @@ class Device:
 
     async def read_own(self, work: Callable[[RunStore], list[tuple[bytes, bytes]]]) -> list[tuple[bytes, bytes]]:
         """Read something else than runs from own.db."""
-        return await trio.to_thread.run_sync(work, self._own_reader, limiter=self._own_limiter)
+        return await self._read_own(work)
 
     async def read_store(self, log_id: bytes, work: Callable[[RunStore], _Result], *, hurry: bool = True) -> _Result:
         """Run `work` in a thread on the store that holds the log; never on the connection that a tap writes to.
@@ -208,8 +220,11 @@ class Device:
         """
         if log_id in self.own_logs:
             await self._keep_rivals()
-            return await trio.to_thread.run_sync(work, self._own_reader, limiter=self._own_limiter)
+            return await self._read_own(work)
         return await self.replica.read(work, hurry=hurry)
+
+    async def _read_own(self, work: Callable[[RunStore], _Result]) -> _Result:
+        return await self.surroundings.in_thread(partial(work, self._own_reader), limiter=self._own_limiter)
 
     async def read_entries(self, log_id: bytes, segments: Sequence[Segment]) -> list[bytes]:
         """The raw entries of consecutive segments of one log."""
@@ -402,21 +417,22 @@ def _writing(accepted: Accepted) -> Callable[[Store], None]:
 
 
 @asynccontextmanager
-async def open_device(directory: Path, *, zone: str = "") -> AsyncIterator[Device]:
+async def open_device(directory: Path, *, zone: str = "", surroundings: Surroundings = REAL) -> AsyncIterator[Device]:
     """Open the device in `directory` for this process alone; refuses if it is in use, not enrolled, or damaged."""
     identity = load_identity(directory)
+    vfs = surroundings.vfs
     with exclusive(directory), ExitStack() as open_stores:
-        own = open_stores.enter_context(closing(open_own(directory / OWN_FILE)))
-        own_reader = RunStore(directory / OWN_FILE, Durability.POWER_CUT, read_only=True)
+        own = open_stores.enter_context(closing(open_own(directory / OWN_FILE, vfs=vfs)))
+        own_reader = RunStore(directory / OWN_FILE, Durability.POWER_CUT, vfs=vfs, read_only=True)
         open_stores.enter_context(closing(own_reader))
         with replica_damage_explained(directory / REPLICA_FILE):
-            writer = RunStore(directory / REPLICA_FILE, Durability.PROCESS)
+            writer = RunStore(directory / REPLICA_FILE, Durability.PROCESS, vfs=vfs)
             open_stores.enter_context(closing(writer))
-            reader = RunStore(directory / REPLICA_FILE, Durability.PROCESS, read_only=True)
+            reader = RunStore(directory / REPLICA_FILE, Durability.PROCESS, vfs=vfs, read_only=True)
             open_stores.enter_context(closing(reader))
-        replica = open_stores.enter_context(closing(Replica(writer, reader)))
-        device = Device(identity, own, own_reader, replica, zone)
-        effects = await trio.to_thread.run_sync(partial(device.load, own, writer))
+        replica = open_stores.enter_context(closing(Replica(writer, reader, surroundings.in_thread)))
+        device = Device(identity, own, own_reader, replica, zone, surroundings)
+        effects = await surroundings.in_thread(partial(device.load, own, writer))
         async with trio.open_nursery() as nursery:
             await device.run(nursery, effects)
             yield device

@@ -49,7 +49,7 @@ class Link:
     number: int
     peer: DeviceCertificate
     dialled: bool
-    stream: trio.SSLStream[trio.SocketStream]
+    stream: trio.abc.Stream
     scope: trio.CancelScope
     _outbox: deque[bytes] = field(default_factory=deque)
     _outbox_bytes: int = 0

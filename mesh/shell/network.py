@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import math
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,10 +28,10 @@ from mesh.limits import (
     LINKS_MAX,
     REFUSED_PEER_S,
 )
+from mesh.shell.carrier import Carrier, Listening, TlsCarrier
 from mesh.shell.device import Device
-from mesh.shell.discovery import Announcement, NoNetwork, PeerFound, PeerLost, TooManyNames, discovery
+from mesh.shell.discovery import Announcement, NoNetwork, PeerFound, PeerLost, TooManyNames
 from mesh.shell.links import GOODBYE_S, Link
-from mesh.shell.tls import client_context, handshake, server_context, with_full_reads
 
 RETRY_S_MIN: Final = 0.2
 RETRY_S_MAX: Final = 10.0
@@ -63,14 +62,14 @@ class Settings:
     """Dial only nodes of the own zone, also where the role would allow others: a courier is in one place at a time."""
 
 
-class _Door(trio.abc.Listener[trio.SocketStream]):
+class _Door(trio.abc.Listener[trio.abc.Stream]):
     """Accepts connections no faster than one each `ACCEPT_PAUSE_S`; a lone one waits for nothing."""
 
-    def __init__(self, listener: trio.SocketListener) -> None:
+    def __init__(self, listener: trio.abc.Listener[trio.abc.Stream]) -> None:
         self._listener = listener
         self._opens_at = -math.inf
 
-    async def accept(self) -> trio.SocketStream:
+    async def accept(self) -> trio.abc.Stream:
         await trio.sleep_until(self._opens_at)
         stream = await self._listener.accept()
         self._opens_at = trio.current_time() + ACCEPT_PAUSE_S
@@ -87,6 +86,8 @@ class Network:
     device: Device
     settings: Settings
     report: Callable[[str], None] = field(default=lambda text: None)
+    carrier: Carrier | None = None
+    """What carries the links; TLS over TCP unless something else was given."""
     links: dict[int, Link] = field(default_factory=dict)
     refused: int = 0
     port: int = 0
@@ -126,15 +127,16 @@ class Network:
         """Take part in the mesh until cancelled; reports the port that is listened on when ready."""
         self.device.links = self
         self.device.node.zone_bound = self.settings.zone_bound
+        carrier = TlsCarrier(self.device.identity) if self.carrier is None else self.carrier
         try:
             while True:
-                listeners = await self._listen()
-                self.port = listeners[0].socket.getsockname()[1]
+                listening = await self._listen(carrier)
+                self.port = listening.port
                 if self._place is None:
                     task_status.started(self.port)
                 with trio.CancelScope() as self._place:
                     self._arrived.set()
-                    await self._run_here(listeners)
+                    await self._run_here(carrier, listening)
         finally:
             self.device.links = None
             for number in list(self.links):
@@ -156,32 +158,29 @@ class Network:
         self._place.cancel()
         await self._arrived.wait()
 
-    async def _run_here(self, listeners: list[trio.SocketListener]) -> None:
-        server = with_full_reads(server_context(self.device.identity))
-        client = with_full_reads(client_context(self.device.identity))
-
-        async def accept(stream: trio.SocketStream) -> None:
-            await self._link(trio.SSLStream(stream, server, server_side=True), dialled=False)
+    async def _run_here(self, carrier: Carrier, listening: Listening) -> None:
+        async def accept(stream: trio.abc.Stream) -> None:
+            await self._link(carrier, stream, dialled=False)
 
         async def dial(endpoint: Endpoint) -> bool:
             try:
-                stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+                stream = await carrier.dial(endpoint.host, endpoint.port)
             except OSError:
                 return False
-            return await self._link(trio.SSLStream(stream, client), dialled=True)
+            return await self._link(carrier, stream, dialled=True)
 
         self._dialling.clear()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.serve_listeners, accept, [_Door(listener) for listener in listeners])
+            nursery.start_soon(trio.serve_listeners, accept, [_Door(listener) for listener in listening.listeners])
             for endpoint in self.settings.peers:
                 nursery.start_soon(self._keep_dialled, dial, [endpoint], lambda: True)
             if self.settings.mdns:
-                nursery.start_soon(self._discover, dial, nursery)
+                nursery.start_soon(self._discover, carrier, dial, nursery)
 
-    async def _listen(self) -> list[trio.SocketListener]:
+    async def _listen(self, carrier: Carrier) -> Listening:
         listen = self.settings.listen
         try:
-            return list(await trio.open_tcp_listeners(listen.port, host=listen.host, backlog=HANDSHAKES_MAX))
+            return await carrier.listen(listen.host, listen.port)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise LocalError(
@@ -192,14 +191,14 @@ class Network:
 
     # -- One link --------------------------------------------------------------------------------------------------
 
-    async def _link(self, stream: trio.SSLStream[trio.SocketStream], *, dialled: bool) -> bool:
+    async def _link(self, carrier: Carrier, stream: trio.abc.Stream, *, dialled: bool) -> bool:
         """Authenticate and run one link to its end; True if each end let the other in."""
         scope = trio.CancelScope()
         link: Link | None = None
         met = False
         try:
             with scope:
-                peer = await self._authenticate(stream, scope, dialled=dialled)
+                peer = await self._authenticate(carrier, stream, scope, dialled=dialled)
                 link = self._admit(stream, peer, scope, dialled=dialled)
                 if link is not None:
                     await link.run(self.device)
@@ -220,7 +219,7 @@ class Network:
         return met
 
     async def _authenticate(
-        self, stream: trio.SSLStream[trio.SocketStream], scope: trio.CancelScope, *, dialled: bool
+        self, carrier: Carrier, stream: trio.abc.Stream, scope: trio.CancelScope, *, dialled: bool
     ) -> DeviceCertificate:
         """Find out who is there. Of too many strangers at once the one that has taken longest is sent away.
 
@@ -238,7 +237,7 @@ class Network:
                     async with self._door:
                         await trio.sleep_until(self._door_opens_at)
                         self._door_opens_at = trio.current_time() + HANDSHAKE_PAUSE_S
-                return await handshake(stream, self.device.root)
+                return await carrier.authenticate(stream)
         finally:
             if scope in self._handshaking:
                 self._handshaking.remove(scope)
@@ -250,7 +249,7 @@ class Network:
 
     def _admit(
         self,
-        stream: trio.SSLStream[trio.SocketStream],
+        stream: trio.abc.Stream,
         peer: DeviceCertificate,
         scope: trio.CancelScope,
         *,
@@ -296,10 +295,12 @@ class Network:
                     pause = RETRY_S_MIN
                     break
             # Jitter only keeps many devices from dialling in step; nothing depends on its value.
-            await trio.sleep(pause * random.uniform(0.5, 1.0))
+            await trio.sleep(pause * self.device.surroundings.jitter(0.5, 1.0))
             pause = min(RETRY_S_MAX, pause * 2)
 
-    async def _discover(self, dial: Callable[[Endpoint], Awaitable[bool]], nursery: trio.Nursery) -> None:
+    async def _discover(
+        self, carrier: Carrier, dial: Callable[[Endpoint], Awaitable[bool]], nursery: trio.Nursery
+    ) -> None:
         certificate = self.device.certificate
         own = Announcement(
             venue=self.device.root.venue_id.hex()[:16],
@@ -308,7 +309,7 @@ class Network:
             port=self.port,
             addresses=self.settings.interfaces or (),
         )
-        async with discovery(own, interfaces=self.settings.interfaces) as notices:
+        async with carrier.discovery(own, self.settings.interfaces) as notices:
             async for notice in notices:
                 match notice:
                     case PeerFound():

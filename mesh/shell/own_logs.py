@@ -7,10 +7,10 @@ logs of this device that are on its disk.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import trio
 
@@ -20,6 +20,9 @@ from mesh.core.frontier import Position
 from mesh.core.kinds import Kind, Lane
 from mesh.shell.keys import Identity
 from mesh.shell.store import RunStore
+from mesh.shell.surroundings import REAL, Surroundings
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(slots=True)
@@ -47,6 +50,7 @@ class OwnLogs:
     identity: Identity
     store: RunStore
     known_heads: list[KnownHead]
+    surroundings: Surroundings = REAL
     _lanes: dict[Lane, _Open] = field(default_factory=dict)
     _limiter: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
 
@@ -54,18 +58,21 @@ class OwnLogs:
         self, lane: Lane, kind: Kind, body: bytes, *, also: Callable[[RunStore], None] | None = None
     ) -> Appended:
         """Append one entry; `also` writes to the same file in the same transaction. Returns after the fsync."""
-        return await trio.to_thread.run_sync(self._append, lane, kind, body, also, limiter=self._limiter)
+        return await self._in_thread(partial(self._append, lane, kind, body, also))
 
     async def write(self, work: Callable[[RunStore], None]) -> None:
         """One durable transaction without an entry: an intent, a piece of evidence."""
-        await trio.to_thread.run_sync(self.store.in_transaction, lambda: work(self.store), limiter=self._limiter)
+        await self._in_thread(partial(self.store.in_transaction, lambda: work(self.store)))
 
     async def open(self, lane: Lane) -> tuple[bytes, Run | None]:
         """The log id of a lane, and its genesis as a run if that was written just now.
 
         For bodies that must name the log they are in (an Automerge change's actor id) before they can be appended.
         """
-        return await trio.to_thread.run_sync(self._open_lane, lane, limiter=self._limiter)
+        return await self._in_thread(partial(self._open_lane, lane))
+
+    async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
+        return await self.surroundings.in_thread(work, limiter=self._limiter)
 
     def _open_lane(self, lane: Lane) -> tuple[bytes, Run | None]:
         current = self._current(lane)
@@ -113,11 +120,11 @@ class OwnLogs:
 
     def _genesis(self, lane: Lane) -> bytes:
         heads = self.known_heads + [KnownHead(log.log_id, log.head.seq, log.head.id) for log in self._lanes.values()]
-        body = encode_genesis(self.identity.certificate.der, os.urandom(NONCE_BYTES), lane, heads)
+        body = encode_genesis(self.identity.certificate.der, self.surroundings.random_bytes(NONCE_BYTES), lane, heads)
         return self._sign(b"", 0, NO_PREV, Kind.GENESIS, body)
 
     def _sign(self, log_id: bytes, seq: int, prev: bytes, kind: Kind, body: bytes) -> bytes:
-        time_ms = max(0, time.time_ns() // 1_000_000)
+        time_ms = max(0, self.surroundings.unix_ms())
         return self.identity.signer.sign_entry(
             log_id=log_id, seq=seq, prev=prev, time_ms=time_ms, kind=int(kind), body=body
         )

@@ -8,6 +8,7 @@ until what was accepted so far is committed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 import trio
@@ -15,6 +16,7 @@ import trio
 from mesh.errors import StorageError
 from mesh.limits import REPLICA_PENDING_BYTES_MAX
 from mesh.shell.store import RunStore
+from mesh.shell.surroundings import REAL, InThread
 
 _Result = TypeVar("_Result")
 _BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -25,9 +27,10 @@ _PAUSE_S: Final = 0.05
 class Replica:
     """Owns both connections to replica.db; `run` must be running."""
 
-    def __init__(self, writer: RunStore, reader: RunStore) -> None:
+    def __init__(self, writer: RunStore, reader: RunStore, in_thread: InThread = REAL.in_thread) -> None:
         self._writer = writer
         self._reader = reader
+        self._in_thread = in_thread
         self._read_limiter = trio.CapacityLimiter(1)
         self._queue: list[tuple[Callable[[RunStore], None], int]] = []
         self._queued_bytes = 0
@@ -67,7 +70,7 @@ class Replica:
     async def read(self, work: Callable[[RunStore], _Result], *, hurry: bool = True) -> _Result:
         """Run `work` in a thread on the reading connection, after :meth:`flushed`."""
         await self.flushed(hurry=hurry)
-        return await trio.to_thread.run_sync(work, self._reader, limiter=self._read_limiter)
+        return await self._in_thread(partial(work, self._reader), limiter=self._read_limiter)
 
     async def run(self) -> None:
         """Write what is queued, for ever. A failed commit ends the process (`StorageError`)."""
@@ -82,7 +85,7 @@ class Replica:
             while self._committed < target:
                 batch, size = self._take()
                 # Not cancellable half way: a batch is committed, or the process is ending anyway.
-                await trio.to_thread.run_sync(self._write, batch)
+                await self._in_thread(partial(self._write, batch))
                 async with self._changed:
                     self._queued_bytes -= size
                     self._committed += len(batch)

@@ -7,7 +7,6 @@ its author's doing (the entry lies below a verified successor that vouches for i
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from typing import Final
 
@@ -15,6 +14,7 @@ import trio
 
 from mesh.core.chain import check_run, first_bad_signature
 from mesh.shell.replica import Replica
+from mesh.shell.surroundings import REAL, Surroundings
 
 _BULK_ENTRIES: Final = 64
 _QUIET_S: Final = 0.2
@@ -26,14 +26,19 @@ class Verifier:
     """Walks the stored runs whose signatures were not all checked; `pending` is how many entries are left."""
 
     def __init__(
-        self, replica: Replica, log_key: Callable[[bytes], bytes], failed: Callable[[bytes, int], None]
+        self,
+        replica: Replica,
+        log_key: Callable[[bytes], bytes],
+        failed: Callable[[bytes, int], None],
+        surroundings: Surroundings = REAL,
     ) -> None:
         self.pending = 0
         self.verified = 0
         self._replica = replica
         self._log_key = log_key
         self._failed = failed
-        self._limiter = trio.CapacityLimiter(max(1, os.cpu_count() or 1))
+        self._in_thread = surroundings.in_thread
+        self._limiter = trio.CapacityLimiter(surroundings.cores)
         self._wake = trio.Event()
         self._bulk_at = -math.inf
         self._cursor = 0
@@ -71,7 +76,7 @@ class Verifier:
 
         async def verify(number: int, log_id: bytes, entries: list[bytes]) -> None:
             key = self._log_key(log_id)
-            bad = await trio.to_thread.run_sync(
+            bad = await self._in_thread(
                 lambda: first_bad_signature(check_run(log_id, entries), key), limiter=self._limiter
             )
             if bad is None:

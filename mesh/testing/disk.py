@@ -126,7 +126,8 @@ class Disk:
         """What was refused because of `failure`."""
         self.claims_powersafe = claims_powersafe
         self._random = random.Random(seed)
-        self._cut_at = cut_at
+        self.cut_at = cut_at
+        """Before which operation the power goes; may be set while programs run."""
         self.failure = failure
         """What fails; may be set while programs run."""
         self._reads_count = reads_count
@@ -207,7 +208,7 @@ class Disk:
         if self.is_off:
             raise DiskFailed("the power is off", operation.value)
         self.history.append(operation)
-        if self.operations == self._cut_at:
+        if self.operations == self.cut_at:
             self.cut_power()
             raise DiskFailed(f"the power went before operation {self.operations}", operation.value)
         if self.failure is not None and self.failure.hits(self.operations):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from mesh.errors import PeerError
 
@@ -58,4 +58,31 @@ class ChipProfile(Protocol):
 
     def write_slot(self, index: int, data: bytes) -> None:
         """Write one slot. Torn at any byte it leaves the other slot as it was."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A chip that answered a poll."""
+
+    uid: bytes
+    target: Any
+    """What the antenna knows it by."""
+    began_us: int
+    """Monotonic microseconds when the poll that it answered was sent: the beginning of its tap."""
+
+
+class Antenna(Protocol):
+    """One NFC device. Every call blocks; used by one thread at a time, but that :meth:`close` may come from another."""
+
+    def poll(self) -> Found | None:
+        """Look for a wristband once."""
+        ...
+
+    def activate(self, found: Found) -> ChipProfile:
+        """Open the chip of the last poll, or raise :class:`ChipLost`."""
+        ...
+
+    def close(self) -> None:
+        """Let the device go; waits for an exchange under way, which has a time limit."""
         ...

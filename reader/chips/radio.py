@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from typing import Any, Final
 
 import nfc.clf
@@ -18,7 +17,7 @@ import nfc.tag.tt4
 from mesh.errors import LocalError
 from reader.chips.iso_dep import IsoDepChip
 from reader.chips.loopback import LoopbackReader
-from reader.chips.profile import ChipLost
+from reader.chips.profile import ChipLost, Found
 
 FIELD_OFF_S: Final = 0.02
 """Without a field for this long a chip forgets its activation; waited for between taps, never in one."""
@@ -39,19 +38,8 @@ class NoReaderDevice(LocalError):
     """No NFC device there, or not one we may use."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A chip that answered a poll."""
-
-    uid: bytes
-    target: Any
-    """nfcpy's description of it."""
-    began_us: int
-    """Monotonic microseconds when the poll that it answered was sent: the beginning of its tap."""
-
-
 class Radio:
-    """One NFC device. Used by one thread at a time; :meth:`close` may come from another."""
+    """Implements :class:`reader.chips.profile.Antenna` over nfcpy."""
 
     def __init__(self, frontend: Any) -> None:
         self._frontend = frontend

@@ -28,10 +28,12 @@ TOO_MUCH: Final = 220
 
 async def until_stuck(link: Link) -> None:
     """Wait until the victim can put nothing more onto a link: the same write has been waiting for long."""
+    stream = link.stream
+    assert isinstance(stream, trio.SSLStream)
     rounds = 0
     while rounds < 5_000:
         await trio.lowlevel.checkpoint()
-        rounds = rounds + 1 if link.stream.transport_stream._send_conflict_detector._held else 0
+        rounds = rounds + 1 if stream.transport_stream._send_conflict_detector._held else 0
 
 
 async def test_revoked_peer_that_takes_nothing_off_its_link_is_gone_within_a_second(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 from mesh.views.card_record import SEALED_BYTES
 from reader.chips.image import load_image
 from reader.chips.iso_dep import IsoDepChip
-from reader.chips.profile import ChipLost, SealKind
-from reader.chips.radio import Found, NoReaderDevice, Radio, open_radio
+from reader.chips.profile import ChipLost, Found, SealKind
+from reader.chips.radio import NoReaderDevice, Radio, open_radio
 from tests.programs import Program, free_udp_port, run
 
 WRISTBAND = "reader.cli_wristband:wristband"
