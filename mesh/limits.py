@@ -175,3 +175,17 @@ REVOCATION_NUMBER_MAX: Final = 2**32 - 1
 BUNDLE_GENERATION_MAX: Final = 2**32 - 1
 BUNDLE_BOXES_PER_ENTRY_MAX: Final = 256
 """Devices whose box of a bundle key is in one entry; a larger venue takes several."""
+
+# --- Planning -----------------------------------------------------------------------------------------------------
+PLAN_BYTES_MAX: Final = 64 * 1024
+"""A file that describes a venue for `tapmesh plan`."""
+PLAN_READERS_PER_ZONE_MAX: Final = 10_000
+PLAN_COURIERS_MAX: Final = 64
+PLAN_STOPS_MAX: Final = 64
+"""Stops of one courier's round."""
+PLAN_DURATION_S_MAX: Final = 24 * 3600.0
+"""Any length of time in a plan: a round, an outage, a walk."""
+PLAN_HORIZON_S: Final = 72 * 3600.0
+"""Three days: what has not been heard by then is not heard during the event."""
+PLAN_SAMPLES_MAX: Final = 1_000_000
+PLAN_SEED_MAX: Final = 2**31 - 1
