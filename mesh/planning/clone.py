@@ -176,14 +176,14 @@ class _Copy:
         return taps
 
     def _heard(self, origin: str, at_s: float, known: list[float]) -> dict[str, float]:
-        """When every reader of each zone knows of a tap made in `origin`; a zone's only reader knows its own at once."""
+        """When all readers of each zone know of a tap made in `origin`; a zone's only reader knows its own at once."""
         heard = dict(zip(self._world.zones, known, strict=False))
         if self._sellers[origin] == 1:
             heard[origin] = at_s
         return heard
 
     def _in_a_row(self, at_s: float, refused_s: float) -> int:
-        """Further taps in one zone after the one at `at_s`, each before `refused_s`; no more than the balance allows."""
+        """Further taps in one zone after the one at `at_s`, each before `refused_s`."""
         if refused_s == inf:
             return self._plan.money.balance_minor
         return max(0, ceil((refused_s - at_s) / self._plan.thief.pace_s) - 1)

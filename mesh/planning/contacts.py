@@ -41,9 +41,9 @@ class Never:
 class BetweenOutages:
     """Up except during outages.
 
-    The starts of outages are a Poisson process of mean distance `every_s`, and an outage takes the part `down_s/every_s`
-    of the time to the next start: exponential, with mean `down_s`. Of two outages from the same stream the longer one
-    is down whenever the shorter one is.
+    The starts of outages are a Poisson process of mean distance `every_s`, and an outage takes the part
+    `down_s/every_s` of the time to the next start: exponential, with mean `down_s`. Of two outages from the same stream
+    the longer one is down whenever the shorter one is.
     """
 
     def __init__(self, outage: Outage, stream: Random) -> None:

@@ -52,7 +52,7 @@ class CloneFigures:
         return cls(
             clones=len(samples),
             refused_at_once=sum(sample.refused_at_once for sample in samples) / len(samples),
-            never_everywhere=sum(sample.every_reader_s > PLAN_HORIZON_S for sample in samples) / len(samples),
+            never_everywhere=sum(sample.every_reader_s == inf for sample in samples) / len(samples),
             first_bar_s=quantiles(lambda sample: sample.first_bar_s),
             both_bars_s=quantiles(lambda sample: sample.both_bars_s),
             every_reader_s=quantiles(lambda sample: sample.every_reader_s),

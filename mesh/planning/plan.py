@@ -1,4 +1,4 @@
-"""What a venue is, as far as news has to travel through it: zones, networks, outages, couriers, money and a thief. PURE.
+"""What a venue is to news that travels through it: zones, networks, outages, couriers, money and a thief. PURE.
 
 Times are seconds (float), amounts are integers of the currency's minor unit. A :class:`Plan` that exists is consistent:
 whoever makes one gets :class:`BadPlan` instead of figures about a venue that cannot be.
@@ -24,7 +24,7 @@ from mesh.limits import (
 
 GOSSIP_S: Final = 0.25
 """From one device to the others it has links to. The node's own clock ticks four times a second (`mesh.core.node`,
-`next_deadline`); news is announced within hundredths of one, so this is what a busy zone takes, not the best it does."""
+`Node.deadline`) and announces news within hundredths of one: this is what a busy zone takes, not its best."""
 MEETING_S: Final = 2.0
 """From being in reach of each other to having compared and caught up: mDNS shows a joiner within 1.1 to 1.3 s, the TLS
 handshake takes 5 ms, and a link takes in 100,000 entries a second (experiment 001), an hour's taps of a large venue."""
@@ -133,7 +133,9 @@ class Plan:
 
     def is_online(self, name: str) -> bool:
         """Whether a network ever takes news from this zone to a gateway."""
-        return self.zone(name).gateway or any(name in network and self.has_gateway(network) for network in self.networks)
+        return self.zone(name).gateway or any(
+            name in network and self.has_gateway(network) for network in self.networks
+        )
 
     def has_gateway(self, network: tuple[str, ...]) -> bool:
         return any(zone.gateway and zone.name in network for zone in self.zones)
@@ -192,7 +194,9 @@ def _check_zones(zones: tuple[Zone, ...]) -> None:
 
 
 def _check_name(name: str, index: int) -> None:
-    printable = name.isprintable() and not any(character in _NAME_FORBIDDEN or character.isspace() for character in name)
+    printable = name.isprintable() and not any(
+        character in _NAME_FORBIDDEN or character.isspace() for character in name
+    )
     if not printable or not 1 <= len(name) <= ZONE_CHARS_MAX or name == "none":
         sentence = f"{name!r} is no name for a zone: write 1 to {ZONE_CHARS_MAX} letters, digits or dashes, not 'none'"
         raise BadPlan(sentence, table="zone", index=index, key="name")

@@ -1,14 +1,15 @@
 """How late money settles, and how much of it is at risk at any moment. PURE.
 
 The first tap of each clone's story is a tap like any other, at a reader drawn from all: what became of it says what
-becomes of money. By Little's law, bars that sell at a steady rate have, at any moment, rate x E[min(delay, hour)] of the
-last hour's takings still under way.
+becomes of money. By Little's law, bars that sell at a steady rate have, at any moment, rate x E[min(delay, hour)] of
+the last hour's takings still under way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from mesh.planning.clone import Sample
@@ -47,7 +48,7 @@ def money_figures(plan: Plan, samples: Sequence[Sample]) -> MoneyFigures:
     sales_per_hour = plan.readers * plan.money.sales_per_reader_minute * 60
     return MoneyFigures(
         to_gateway_s=Quantiles.of(sample.settled_s for sample in samples),
-        never_at_gateway=sum(sample.settled_s == float("inf") for sample in samples) / len(samples),
+        never_at_gateway=sum(sample.settled_s == inf for sample in samples) / len(samples),
         second_copy_s=Quantiles.of(sample.alone_s for sample in samples),
         hour_minor=round(sales_per_hour * plan.money.sale_minor),
         not_at_gateway=_under_way([sample.settled_s for sample in samples]),
