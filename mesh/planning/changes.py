@@ -24,7 +24,7 @@ from mesh.planning.plan import (
     format_length,
 )
 
-SAMPLES_TO_COMPARE: Final = 2_000
+SAMPLES_TO_COMPARE: Final = 4_000
 ZONES_TO_CHANGE: Final = 4
 """Causes and changes are sought for the zones that have most to do with the slowest clones."""
 ROUNDS_TO_CHANGE: Final = 4

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 from rich.console import Console
@@ -24,9 +23,6 @@ from mesh.planning.plot import require_plot_file, save_plot
 from mesh.planning.report import show
 from mesh.planning.written import NOTHING, Written, names, parse_courier, parse_outage, with_zone
 from mesh.shell.files import read_file
-
-_SHOW_PROGRESS_FROM: Final = 20_000
-"""Samples; fewer are done before anybody wonders."""
 
 
 @click.command()
@@ -52,7 +48,7 @@ _SHOW_PROGRESS_FROM: Final = 20_000
 @click.option("--pace", metavar="TIME", help="From tap to tap of the copy in one zone  [default: 1m]")
 @click.option("--travel", metavar="TIME", help="And to another zone; 0s with an accomplice  [default: 5m]")
 @click.option("--seed", type=click.IntRange(1, PLAN_SEED_MAX), help="The same seed, the same figures  [default: 1]")
-@click.option("--samples", type=click.IntRange(1, PLAN_SAMPLES_MAX), help="Clones to draw  [default: 10000]")
+@click.option("--samples", type=click.IntRange(1, PLAN_SAMPLES_MAX), help="Clones to draw  [default: 4000]")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.svg", help="Write the plot too.")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object and nothing else.")
 def plan(plan_file: Path | None, plot: Path | None, *, example: bool, in_json: bool, **options: Any) -> None:
@@ -80,7 +76,7 @@ def plan(plan_file: Path | None, plot: Path | None, *, example: bool, in_json: b
         written, venue = _venue(plan_file, options)
         if plot is not None:
             require_plot_file(plot)
-        with _progress(written.samples) as progress:
+        with _progress() as progress:
             outcome = find_out(venue, written.seed, written.samples, progress)
         if plot is not None:
             save_plot(outcome, plot)
@@ -116,11 +112,11 @@ def _overridden(written: Written, options: dict[str, Any]) -> Written:
         for text in options[f"{key}s"]:
             name, value = _assigned(f"--{key}", text, example)
             times = None if value == NOTHING else _option(f"--{key}", parse_outage, value)
-            written = _option(f"--{key}", partial(with_zone, **{key: times}), written, name)
+            written = _option(f"--{key}", with_zone, written, name, {key: times})
     if options["gateways"]:
         written = replace(written, zones=tuple(replace(zone, gateway=False) for zone in written.zones))
         for name in _unless_nothing(options["gateways"]):
-            written = _option("--gateway", partial(with_zone, gateway=True), written, name)
+            written = _option("--gateway", with_zone, written, name, {"gateway": True})
     if options["networks"]:
         written = replace(written, networks=tuple(names(text) for text in _unless_nothing(options["networks"])))
     if options["couriers"]:
@@ -145,7 +141,7 @@ def _with_readers(written: Written, name: str, text: str) -> Written:
     readers = int(text[:9])
     if all(zone.name != name for zone in written.zones):
         return replace(written, zones=(*written.zones, Zone(name, readers)))
-    return with_zone(written, name, readers=readers)
+    return with_zone(written, name, {"readers": readers})
 
 
 def _assigned(option: str, text: str, example: str) -> tuple[str, str]:
@@ -168,9 +164,9 @@ def _option(option: str, parse: Callable[..., Any], *values: object) -> Any:
 
 
 @contextmanager
-def _progress(samples: int) -> Iterator[Callable[[float], None]]:
-    """A bar on standard error where somebody watches and it takes a while; otherwise nothing."""
-    if samples < _SHOW_PROGRESS_FROM or not sys.stderr.isatty():
+def _progress() -> Iterator[Callable[[float], None]]:
+    """A bar on standard error where somebody watches; it is gone when the work is done."""
+    if not sys.stderr.isatty():
         yield lambda part: None
         return
     with Progress(console=Console(stderr=True), transient=True) as bar:

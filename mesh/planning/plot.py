@@ -71,7 +71,7 @@ def terminal_plot(outcome: Outcome, columns: int, *, colours: bool) -> str:
 
     drawn = curves(outcome)
     low, high = _range(drawn)
-    width = max(3, (columns - _AXIS_COLUMNS - len("-> (time)")) // _TICK_COLUMNS) * _TICK_COLUMNS
+    width = max(2, (columns - _AXIS_COLUMNS - len("-> (time)")) // _TICK_COLUMNS) * _TICK_COLUMNS
     figure = plotille.Figure()
     figure.width, figure.height = width, _ROWS
     figure.with_colors, figure.color_mode = colours, "names"
@@ -87,11 +87,11 @@ def terminal_plot(outcome: Outcome, columns: int, *, colours: bool) -> str:
         if not colours:
             apart = steps[4 + 8 * number :: 8 * len(drawn)]
             figure.scatter(apart, [curve.percent(10**step) for step in apart], marker=curve.letter)
-    legend = "   ".join(
+    legend = [
         plotille.color(f"⠤⠤ {curve.name}", fg=curve.colour) if colours else f"{curve.letter} {curve.name}"
         for curve in drawn
-    )
-    return f"{figure.show()}\n{' ' * _AXIS_COLUMNS}{legend}"
+    ]
+    return "\n".join([figure.show(), *(f"{' ' * _AXIS_COLUMNS}{line}" for line in legend)])
 
 
 def require_plot_file(path: Path) -> None:
@@ -121,7 +121,7 @@ def save_plot(outcome: Outcome, path: Path) -> None:
     chart = pygal.XY(
         style=style,
         js=(),
-        dots_size=0,
+        show_dots=False,
         width=960,
         height=540,
         range=(0, 100),
@@ -131,7 +131,6 @@ def save_plot(outcome: Outcome, path: Path) -> None:
         x_title="time since the copy was first shown, or since the sale",
         y_title="part of the clones, or of the sales",
         x_labels=[{"value": log10(at), "label": text} for at, text in _TICKS_S.items() if low <= log10(at) <= high],
-        formatter=lambda value: f"{value:.0f} %",
     )
     chart.value_formatter = lambda value: f"{value:.0f} %"
     chart.uuid = "tapmesh-plan"
@@ -176,4 +175,5 @@ def _pygal() -> ModuleType:
             "a plot file needs one more library, which is not installed: pip install 'tapmesh[plot]'. The table and "
             "the plot in the terminal come without it: leave --plot out. Nothing was done"
         ) from error
-    return pygal
+    found: ModuleType = pygal
+    return found

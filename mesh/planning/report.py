@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from math import inf
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mesh.planning.changes import Comparison, Effect
-from mesh.planning.figures import CloneFigures, Quantiles
+from mesh.core.currency import Currency
+from mesh.planning.figures import Quantiles
 from mesh.planning.outcome import Outcome, warnings
-from mesh.planning.plan import Plan, format_length
+from mesh.planning.plan import format_length
 from mesh.planning.plot import terminal_plot
-from mesh.planning.settle import WINDOW_S
-
-_NARROW_COLUMNS = 76
 
 
 def show(outcome: Outcome, console: Console) -> None:
     """Print everything, as wide as the console is."""
-    for part in (_about(outcome), _clone_table(outcome, console.width), _money_table(outcome)):
+    for part in (_about(outcome), _clone_table(outcome), _money_table(outcome)):
         console.print(part)
     if console.options.ascii_only:
         console.print("This terminal shows no plot (its encoding has ASCII only): --plot FILE.svg writes one.")
     else:
-        colours = console.color_system is not None
-        console.print(Text.from_ansi(terminal_plot(outcome, console.width, colours=colours)), no_wrap=True, crop=False)
-    console.print()
+        drawn = terminal_plot(outcome, console.width, colours=console.color_system is not None)
+        console.print(Text.from_ansi(drawn), no_wrap=True, crop=False, overflow="ignore")
     for sentence in in_words(outcome):
+        console.print()
         console.print(sentence, highlight=False, markup=False)
 
 
@@ -37,8 +37,8 @@ def in_words(outcome: Outcome) -> list[str]:
     return [
         _clone_words(outcome),
         _money_words(outcome),
-        _cause_words(outcome.comparison),
-        *_change_words(outcome.plan, outcome.comparison),
+        _cause_words(outcome),
+        *_change_words(outcome),
         *warnings(outcome.plan),
     ]
 
@@ -54,41 +54,38 @@ def _about(outcome: Outcome) -> RenderableType:
     return Text("; ".join(parts))
 
 
-def _clone_table(outcome: Outcome, columns: int) -> Table:
-    classes = outcome.classes
-    table = Table(title="A clone, from when its copy is first shown", title_justify="left", pad_edge=False)
-    table.add_column("")
-    narrow = columns < _NARROW_COLUMNS
-    groups = {"all clones": classes.overall, "same zone": classes.same_zone, "across zones": classes.across_zones}
-    for name, figures in groups.items():
-        if figures is not None and not (narrow and figures is not classes.overall):
-            table.add_column(f"{name}\np50 / p99 / worst", justify="right")
-    shown = [figures for figures in groups.values() if figures is not None][: 1 if narrow else 3]
-    currency = outcome.plan.currency
-
-    def amounts(figures: CloneFigures) -> str:
-        return _three(figures.spent_minor, lambda value: currency.format(round(value))[len(currency.code) + 1 :])
-
-    table.add_row("refused at once", *(f"{100 * figures.refused_at_once:.0f} %" for figures in shown))
-    table.add_row("refused at one of the two bars", *(_three(figures.first_bar_s) for figures in shown))
-    table.add_row("refused at both bars", *(_three(figures.both_bars_s) for figures in shown))
-    table.add_row("refused at every reader", *(_three(figures.every_reader_s) for figures in shown))
-    table.add_row("taps it could make", *(_three(figures.taps, lambda value: f"{value:.0f}") for figures in shown))
-    table.add_row(f"it could spend, {currency.code}", *(amounts(figures) for figures in shown))
+def _clone_table(outcome: Outcome) -> Table:
+    classes, currency = outcome.classes, outcome.plan.currency
+    table = _table(f"A clone, from its first use; amounts in {currency.code}")
+    for name, figures in (
+        ("all clones", classes.overall),
+        ("both bars in one zone", classes.same_zone),
+        ("bars in two zones", classes.across_zones),
+    ):
+        if figures is None:
+            continue
+        table.add_row(f"{name}, {figures.clones:,}", "", "", "", style="bold")
+        table.add_row("  refused at once", _percent(figures.refused_at_once), "", "")
+        table.add_row("  refused at one of the two", *_three(figures.first_bar_s))
+        table.add_row("  refused at both bars", *_three(figures.both_bars_s))
+        table.add_row("  refused at every reader", *_three(figures.every_reader_s))
+        table.add_row("  taps it can make", *_three(figures.taps, lambda value: f"{value:.0f}"))
+        table.add_row("  it can spend", *_three(figures.spent_minor, partial(_amount, currency)), end_section=True)
     return table
 
 
 def _money_table(outcome: Outcome) -> Table:
-    money = outcome.money
-    table = Table(title="Money, from the tap", title_justify="left", pad_edge=False)
+    table = _table("Money, from the tap until it is")
+    table.add_row("at a gateway", *_three(outcome.money.to_gateway_s))
+    table.add_row("on a second device", *_three(outcome.money.second_copy_s))
+    return table
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
-    table.add_column("p50 / p99 / worst", justify="right")
-    table.add_column(f"still to come, of the last {format_length(WINDOW_S)}", justify="right")
-    currency = outcome.plan.currency
-    gateway = f"{_percent(money.not_at_gateway)} ({currency.format(money.not_at_gateway_minor)})"
-    alone = f"{_percent(money.on_one_device)} ({currency.format(money.on_one_device_minor)})"
-    table.add_row("at a gateway", _three(money.to_gateway_s), gateway)
-    table.add_row("on a second device", _three(money.second_copy_s), alone)
+    for name in ("p50", "p99", "worst"):
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
@@ -109,63 +106,74 @@ def _clone_words(outcome: Outcome) -> str:
 
 def _money_words(outcome: Outcome) -> str:
     money, currency = outcome.money, outcome.plan.currency
-    words = (
+    late, alone = currency.format(money.not_at_gateway_minor), currency.format(money.on_one_device_minor)
+    return (
         f"Half of the money is at a gateway {_after(money.to_gateway_s.p50)}, 99 % {_after(money.to_gateway_s.p99)}. "
+        f"At the peak bars take {currency.format(money.hour_minor)} an hour; at any moment {late} of that "
+        f"({_percent(money.not_at_gateway)}) are not at a gateway yet, and {alone} ({_percent(money.on_one_device)}) "
+        f"are on one device only: gone if that device is."
     )
-    words += f"At the peak, bars take {currency.format(money.hour_minor)} an hour; at any moment "
-    words += f"{currency.format(money.on_one_device_minor)} of that is on one device only and would be lost with it."
-    return words
 
 
-def _cause_words(comparison: Comparison) -> str:
+def _cause_words(outcome: Outcome) -> str:
+    comparison = outcome.comparison
     cause = comparison.main_cause
     if cause is None:
-        return "Nothing holds news up for long: what is left is gossip, and the walk between bars."
+        return "Nothing holds news up for long: what is left is gossip."
+    last = ", ".join(f"{each.zone} ({_percent(each.part)})" for each in outcome.last[:3])
+    words = (
+        f"Of the slowest clones, the last to refuse are the readers of {last}. What dominates is {cause.text}: without"
+    )
     before, after = comparison.as_planned.every_reader_s.p99, cause.every_reader_s.p99
-    words = f"What dominates is {cause.text}: without it"
     if before == after:
-        mean_before, mean_after = comparison.as_planned.every_reader_mean_s, cause.every_reader_mean_s
-        return f"{words} clones are refused everywhere {format_length(mean_before - mean_after)} sooner on average."
-    return f"{words} 99 of 100 clones are refused everywhere {_after(after)}, not {_after(before)}."
+        sooner_s = comparison.as_planned.every_reader_mean_s - cause.every_reader_mean_s
+        return f"{words} it clones are refused everywhere {format_length(sooner_s)} sooner on average."
+    return f"{words} it 99 of 100 clones are refused everywhere {_after(after)}, not {_after(before)}."
 
 
-def _change_words(plan: Plan, comparison: Comparison) -> list[str]:
-    best, best_for_money = comparison.best_change, comparison.best_for_money
+def _change_words(outcome: Outcome) -> list[str]:
+    comparison, currency = outcome.comparison, outcome.plan.currency
+    best, best_for_money, now = comparison.best_change, comparison.best_for_money, comparison.as_planned
     words = []
     if best is not None:
-        words.append(f"Against clones, one change helps most: {best.text}. {_effect_words(plan, comparison, best)}")
+        spends, spends_now = (currency.format(round(effect.spent_minor.p99)) for effect in (best, now))
+        words.append(
+            f"Against clones, one change helps most: {best.text}. Until every reader refuses a clone: "
+            f"{_typical(best.every_reader_s)} (now {_typical(now.every_reader_s)}). Until money is at a gateway: "
+            f"{_typical(best.to_gateway_s)} (now {_typical(now.to_gateway_s)}). "
+            f"It can spend {spends} (now {spends_now})."
+        )
         others = [effect for effect in comparison.changes if effect is not best and comparison.helps_clones(effect)]
         if others:
-            listed = "; ".join(f"{effect.text} ({_three(effect.every_reader_s)})" for effect in others[:3])
-            words.append(f"Next best (refused at every reader, p50 / p99 / worst): {listed}.")
-    elif comparison.changes:
-        words.append("None of the changes tried (one more courier, faster rounds, networks, shorter outages) helps.")
+            listed = "; ".join(f"{effect.text} ({_typical(effect.every_reader_s)})" for effect in others[:3])
+            words.append(f"Next best, until every reader refuses a clone: {listed}.")
+    elif comparison.main_cause is not None:
+        words.append("No single change tried (a courier more, faster rounds, networks, shorter outages) helps.")
     if best_for_money is not None and best_for_money is not best:
-        late = f"99 % of it is there {_after(best_for_money.to_gateway_s.p99)}"
-        before = _after(comparison.as_planned.to_gateway_s.p99)
-        words.append(f"For money, one change helps most: {best_for_money.text}. Then {late}, not {before}.")
+        words.append(
+            f"For money, one change helps most: {best_for_money.text}. Until it is at a gateway: "
+            f"{_typical(best_for_money.to_gateway_s)} (now {_typical(now.to_gateway_s)})."
+        )
     return words
 
 
-def _effect_words(plan: Plan, comparison: Comparison, effect: Effect) -> str:
-    before = comparison.as_planned
-    everywhere = f"refused everywhere {_three(effect.every_reader_s)} instead of {_three(before.every_reader_s)}"
-    settled = f"money at a gateway {_three(effect.to_gateway_s)} instead of {_three(before.to_gateway_s)}"
-    spent, spent_before = effect.spent_minor.p99, before.spent_minor.p99
-    money = "the same" if spent == spent_before else f"not {plan.currency.format(round(spent_before))}"
-    copy = f"the copy spends {plan.currency.format(round(spent))} (p99), {money}"
-    return f"Then (p50 / p99 / worst): {everywhere}; {settled}; {copy}."
+def _three(quantiles: Quantiles, shown: Callable[[float], str] = format_length) -> tuple[str, str, str]:
+    return shown(quantiles.p50), shown(quantiles.p99), shown(quantiles.worst)
 
 
-def _three(quantiles: Quantiles, shown: Callable[[float], str] = format_length) -> str:
-    return " / ".join(map(shown, (quantiles.p50, quantiles.p99, quantiles.worst)))
+def _amount(currency: Currency, amount_minor: float) -> str:
+    return currency.format(round(amount_minor)).removeprefix(f"{currency.code} ")
+
+
+def _typical(quantiles: Quantiles) -> str:
+    return f"p50 {format_length(quantiles.p50)}, p99 {format_length(quantiles.p99)}"
 
 
 def _after(seconds: float) -> str:
     match seconds:
         case 0:
             return "at once"
-        case float() if seconds == float("inf"):
+        case float() if seconds == inf:
             return "never, until somebody carries it"
         case _:
             return f"after {format_length(seconds)}"
