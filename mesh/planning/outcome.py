@@ -76,12 +76,9 @@ def warnings(plan: Plan) -> list[str]:
     ]
     reached = {name for network in plan.networks for name in network}
     reached |= {stop for courier in plan.couriers for stop in courier.stops}
-    if len(plan.zones) > 1:
-        found += [
-            f"Nothing leads to {zone.name}: it is on no network and no courier walks there."
-            for zone in plan.zones
-            if zone.name not in reached
-        ]
+    lost = [zone.name for zone in plan.zones if zone.name not in reached]
+    if lost and len(plan.zones) > 1:
+        found.append(f"Nothing leads to {', '.join(lost)}: on no network, and no courier walks there.")
     return found
 
 

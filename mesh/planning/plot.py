@@ -9,13 +9,14 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, floor, inf, log10
+from math import floor, inf, log10
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 from mesh.errors import LocalError
 from mesh.planning.outcome import Outcome
+from mesh.planning.plan import format_length
 
 SUFFIX: Final = ".svg"
 _SHORTEST_S: Final = 0.1
@@ -25,17 +26,7 @@ _AXIS_COLUMNS: Final = 13
 _TICK_COLUMNS: Final = 10
 _ROWS: Final = 12
 _STEPS: Final = 240
-_TICKS_S: Final = {
-    0.1: "0.1s",
-    1: "1s",
-    10: "10s",
-    60: "1m",
-    300: "5m",
-    900: "15m",
-    3600: "1h",
-    14400: "4h",
-    86400: "1d",
-}
+_TICKS_S: Final = (0.1, 1, 10, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 345600)
 
 
 class CannotPlot(LocalError):
@@ -83,10 +74,10 @@ def terminal_plot(outcome: Outcome, columns: int, *, colours: bool) -> str:
     figure.x_label, figure.y_label = "time", "part"
     for number, curve in enumerate(drawn):
         steps = [low + (high - low) * step / _STEPS for step in range(_STEPS + 1)]
-        figure.plot(steps, [curve.percent(10**step) for step in steps], lc=curve.colour, label=curve.name)
+        figure.plot(steps, [_visible(curve.percent(10**step)) for step in steps], lc=curve.colour, label=curve.name)
         if not colours:
             apart = steps[4 + 8 * number :: 8 * len(drawn)]
-            figure.scatter(apart, [curve.percent(10**step) for step in apart], marker=curve.letter)
+            figure.scatter(apart, [_visible(curve.percent(10**step)) for step in apart], marker=curve.letter)
     legend = [
         plotille.color(f"⠤⠤ {curve.name}", fg=curve.colour) if colours else f"{curve.letter} {curve.name}"
         for curve in drawn
@@ -122,6 +113,8 @@ def save_plot(outcome: Outcome, path: Path) -> None:
         style=style,
         js=(),
         show_dots=False,
+        show_x_guides=True,
+        stroke_style={"width": 3},
         width=960,
         height=540,
         range=(0, 100),
@@ -129,8 +122,8 @@ def save_plot(outcome: Outcome, path: Path) -> None:
         legend_at_bottom=True,
         title="When a clone is refused, and when money has reached a gateway",
         x_title="time since the copy was first shown, or since the sale",
-        y_title="part of the clones, or of the sales",
-        x_labels=[{"value": log10(at), "label": text} for at, text in _TICKS_S.items() if low <= log10(at) <= high],
+        y_title="part of them",
+        x_labels=[{"value": log10(at), "label": format_length(at)} for at in _TICKS_S if low <= log10(at) <= high],
     )
     chart.value_formatter = lambda value: f"{value:.0f} %"
     chart.uuid = "tapmesh-plan"
@@ -143,17 +136,22 @@ def save_plot(outcome: Outcome, path: Path) -> None:
 
 
 def _stairs(curve: Curve, low: float, high: float) -> list[tuple[float, float]]:
-    """Where the curve rises, and no more points than can be seen."""
+    """The corners of the curve, and no more points than can be seen."""
     steps = [low + (high - low) * step / _STEPS for step in range(_STEPS + 1)]
     points = [(step, curve.percent(10**step)) for step in steps]
-    inner = [here for before, here in pairwise(points) if before[1] != here[1]]
-    return sorted({points[0], *inner, points[-1]})
+    corners = [corner for before, here in pairwise(points) if before[1] != here[1] for corner in (before, here)]
+    return sorted({points[0], *corners, points[-1]})
+
+
+def _visible(percent: float) -> float:
+    """Just below the top of plotille's canvas, which leaves out what is on its edge."""
+    return min(percent, 98.9)
 
 
 def _range(drawn: Sequence[Curve]) -> tuple[float, float]:
-    """Logarithms of the shortest and the longest time shown; the longest is rounded up to a half."""
-    longest = max((delay for curve in drawn for delay in curve.delays_s if delay < inf), default=1.0)
-    return log10(_SHORTEST_S), ceil(2 * log10(max(longest, 1.0)) + 0.01) / 2
+    """Logarithms of the shortest and the longest time shown."""
+    longest = max((delay for curve in drawn for delay in curve.delays_s if delay < inf), default=0.0)
+    return log10(_SHORTEST_S), log10(next(tick for tick in _TICKS_S if tick > max(longest, 1.0)))
 
 
 def _tick(seconds: float) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 from mesh.core.currency import Currency
 from mesh.planning.figures import Quantiles
 from mesh.planning.outcome import Outcome, warnings
-from mesh.planning.plan import format_length
+from mesh.planning.plan import MEETING_S, format_length
 from mesh.planning.plot import terminal_plot
 
 
@@ -47,7 +47,8 @@ def _about(outcome: Outcome) -> RenderableType:
     plan = outcome.plan
     online = [zone.name for zone in plan.zones if plan.is_online(zone.name)]
     offline = [zone.name for zone in plan.zones if zone.name not in online]
-    parts = [f"{plan.readers} readers in {len(plan.zones)} zones"]
+    zones = "one zone" if len(plan.zones) == 1 else f"{len(plan.zones)} zones"
+    parts = [f"{plan.readers} readers in {zones}"]
     parts += [f"on a network with a gateway: {', '.join(online)}"] if online else []
     parts += [f"on none: {', '.join(offline)}"] if offline else []
     parts += [f"couriers: {len(plan.couriers)}", f"{len(outcome.samples):,} clones, seed {outcome.seed}"]
@@ -56,26 +57,23 @@ def _about(outcome: Outcome) -> RenderableType:
 
 def _clone_table(outcome: Outcome) -> Table:
     classes, currency = outcome.classes, outcome.plan.currency
-    table = _table(f"A clone, from its first use; amounts in {currency.code}")
-    for name, figures in (
-        ("all clones", classes.overall),
-        ("both bars in one zone", classes.same_zone),
-        ("bars in two zones", classes.across_zones),
-    ):
-        if figures is None:
-            continue
+    table = _table(f"When a clone is refused, from its first use; amounts in {currency.code}")
+    groups = [("all clones", classes.overall)]
+    if classes.same_zone is not None and classes.across_zones is not None:
+        groups += [("bars in one zone", classes.same_zone), ("bars in two zones", classes.across_zones)]
+    for name, figures in groups:
         table.add_row(f"{name}, {figures.clones:,}", "", "", "", style="bold")
-        table.add_row("  refused at once", _percent(figures.refused_at_once), "", "")
-        table.add_row("  refused at one of the two", *_three(figures.first_bar_s))
-        table.add_row("  refused at both bars", *_three(figures.both_bars_s))
-        table.add_row("  refused at every reader", *_three(figures.every_reader_s))
+        table.add_row("  at once", _percent(figures.refused_at_once), "", "")
+        table.add_row("  by one bar", *_three(figures.first_bar_s))
+        table.add_row("  by both bars", *_three(figures.both_bars_s))
+        table.add_row("  by every reader", *_three(figures.every_reader_s))
         table.add_row("  taps it can make", *_three(figures.taps, lambda value: f"{value:.0f}"))
         table.add_row("  it can spend", *_three(figures.spent_minor, partial(_amount, currency)), end_section=True)
     return table
 
 
 def _money_table(outcome: Outcome) -> Table:
-    table = _table("Money, from the tap until it is")
+    table = _table("How late money is, from the tap")
     table.add_row("at a gateway", *_three(outcome.money.to_gateway_s))
     table.add_row("on a second device", *_three(outcome.money.second_copy_s))
     return table
@@ -91,44 +89,54 @@ def _table(title: str) -> Table:
 
 def _clone_words(outcome: Outcome) -> str:
     figures, currency = outcome.classes.overall, outcome.plan.currency
-    words = f"Half of the clones are refused at every reader {_after(figures.every_reader_s.p50)}"
-    words += f", 99 of 100 {_after(figures.every_reader_s.p99)}. "
-    if figures.never_everywhere > 0:
-        words += f"{_percent(figures.never_everywhere)} never are, until somebody carries it. "
+    words = _progress("clones", "refused by every reader", figures.every_reader_s, figures.never_everywhere)
     if figures.spent_minor.p99 == 0:
-        return words + "Not one of 100 gets to spend anything."
+        return f"{words} Not one of 100 gets to spend anything."
     spent = currency.format(round(figures.spent_minor.p99))
-    words += f"Until then a thief who always picks the right bar spends up to {spent} with the copy (99 of 100)"
+    words += f" A thief who always picks the right bar spends up to {spent} with the copy (99 of 100)"
     if figures.spent_minor.p50 == outcome.plan.money.balance_minor:
-        return words + ", which is the whole wristband even in the median: only its balance bounds the loss."
-    return words + f", and {currency.format(round(figures.spent_minor.p50))} in the median."
+        return f"{words}, which is the whole wristband even in the median: only its balance bounds the loss."
+    return f"{words}, and {currency.format(round(figures.spent_minor.p50))} in the median."
 
 
 def _money_words(outcome: Outcome) -> str:
     money, currency = outcome.money, outcome.plan.currency
     late, alone = currency.format(money.not_at_gateway_minor), currency.format(money.on_one_device_minor)
     return (
-        f"Half of the money is at a gateway {_after(money.to_gateway_s.p50)}, 99 % {_after(money.to_gateway_s.p99)}. "
-        f"At the peak bars take {currency.format(money.hour_minor)} an hour; at any moment {late} of that "
+        f"{_progress('taps', 'at a gateway', money.to_gateway_s, money.never_at_gateway)} "
+        f"At the peak bars take {currency.format(money.hour_minor)} an hour; at any moment {late} of the last hour's "
         f"({_percent(money.not_at_gateway)}) are not at a gateway yet, and {alone} ({_percent(money.on_one_device)}) "
         f"are on one device only: gone if that device is."
     )
 
 
+def _progress(what: str, done: str, delay_s: Quantiles, never: float) -> str:
+    """Half of them, 99 of 100 of them, and those that never get there."""
+    if delay_s.p50 == inf:
+        return f"{_percent(never)} of the {what} are never {done}, until somebody carries the news."
+    if delay_s.p99 == inf:
+        rest = f"{_percent(never)} never are, until somebody carries the news"
+        return f"Half of the {what} are {done} {_after(delay_s.p50)}; {rest}."
+    if delay_s.p50 == delay_s.p99:
+        return f"99 of 100 {what} are {done} {_after(delay_s.p99)}."
+    return f"Half of the {what} are {done} {_after(delay_s.p50)}, 99 of 100 {_after(delay_s.p99)}."
+
+
 def _cause_words(outcome: Outcome) -> str:
     comparison = outcome.comparison
-    cause = comparison.main_cause
+    cause, now = comparison.main_cause, comparison.as_planned
+    if cause is None and now.every_reader_s.p99 <= MEETING_S:
+        return "Nothing holds news up: what is left is gossip."
     if cause is None:
-        return "Nothing holds news up for long: what is left is gossip."
-    last = ", ".join(f"{each.zone} ({_percent(each.part)})" for each in outcome.last[:3])
-    words = (
-        f"Of the slowest clones, the last to refuse are the readers of {last}. What dominates is {cause.text}: without"
-    )
-    before, after = comparison.as_planned.every_reader_s.p99, cause.every_reader_s.p99
-    if before == after:
-        sooner_s = comparison.as_planned.every_reader_mean_s - cause.every_reader_mean_s
-        return f"{words} it clones are refused everywhere {format_length(sooner_s)} sooner on average."
-    return f"{words} it 99 of 100 clones are refused everywhere {_after(after)}, not {_after(before)}."
+        return "No one thing dominates: with any single outage or gap between zones gone, the rest delays as much."
+    words = ""
+    if now.every_reader_s.p99 < inf:
+        last = ", ".join(f"{each.zone} ({_percent(each.part)})" for each in outcome.last[:3])
+        words = f"Of the slowest clones, the last to refuse are the readers of {last}. "
+    words += f"What dominates is {cause.text}: without it clones are refused by every reader "
+    if now.every_reader_s.p99 == cause.every_reader_s.p99:
+        return f"{words}{format_length(now.every_reader_mean_s - cause.every_reader_mean_s)} sooner on average."
+    return f"{words}{_after(cause.every_reader_s.p99)} (99 of 100), and now {_after(now.every_reader_s.p99)}."
 
 
 def _change_words(outcome: Outcome) -> list[str]:
@@ -170,13 +178,9 @@ def _typical(quantiles: Quantiles) -> str:
 
 
 def _after(seconds: float) -> str:
-    match seconds:
-        case 0:
-            return "at once"
-        case float() if seconds == inf:
-            return "never, until somebody carries it"
-        case _:
-            return f"after {format_length(seconds)}"
+    if seconds == 0:
+        return "at once"
+    return "never, until somebody carries the news" if seconds == inf else f"after {format_length(seconds)}"
 
 
 def _percent(part: float) -> str:

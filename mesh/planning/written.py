@@ -87,4 +87,4 @@ def _amount(currency: Currency, key: str, text: str) -> int:
     try:
         return currency.parse(text)
     except BadAmount as error:
-        raise BadPlan(str(error), table="money", key=key) from error
+        raise BadPlan(f"{key}: {error}", table="money", key=key) from error
