@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, fsum
 from typing import Final
 
 from mesh.limits import PLAN_COURIERS_MAX, PLAN_HORIZON_S
@@ -218,7 +218,8 @@ def _effect(text: str, samples: Sequence[Sample]) -> Effect:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(min(value, PLAN_HORIZON_S) for value in values) / len(values)
+    # `sum` rounds otherwise in Python 3.12 than in 3.11; `fsum` rounds once in both.
+    return fsum(min(value, PLAN_HORIZON_S) for value in values) / len(values)
 
 
 def _rank(effect: Effect) -> tuple[float, float, str]:

@@ -193,7 +193,8 @@ class _Copy:
         here = at_s + self._plan.thief.pace_s
         if here < refused[zone]:
             return zone, here
-        there = at_s + self._plan.thief.travel_s
+        # Travel may be nothing for an accomplice who waits with the copy, but the copy is in one place at a time.
+        there = at_s + max(self._plan.thief.travel_s, self._plan.thief.pace_s)
         others = [name for name in self._sellers if name != zone and there < refused[name]]
         if not others:
             return None

@@ -98,15 +98,15 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         },
         "money": {
             "to_gateway": _times(money.to_gateway_s),
-            "never_at_gateway_part": money.never_at_gateway,
+            "never_at_gateway_part": round(money.never_at_gateway, 6),
             "second_copy": _times(money.second_copy_s),
             "hour_minor": money.hour_minor,
-            "not_at_gateway_part": money.not_at_gateway,
+            "not_at_gateway_part": round(money.not_at_gateway, 6),
             "not_at_gateway_minor": money.not_at_gateway_minor,
-            "on_one_device_part": money.on_one_device,
+            "on_one_device_part": round(money.on_one_device, 6),
             "on_one_device_minor": money.on_one_device_minor,
         },
-        "last_to_know": [{"zone": last.zone, "part": last.part} for last in outcome.last],
+        "last_to_know": [{"zone": last.zone, "part": round(last.part, 6)} for last in outcome.last],
         "as_planned": _effect(comparison.as_planned),
         "causes": [_effect(effect) for effect in comparison.causes],
         "changes": [_effect(effect) for effect in comparison.changes],
@@ -122,8 +122,8 @@ def _clones(figures: CloneFigures | None) -> dict[str, Any] | None:
         return None
     return {
         "clones": figures.clones,
-        "refused_at_once_part": figures.refused_at_once,
-        "never_everywhere_part": figures.never_everywhere,
+        "refused_at_once_part": round(figures.refused_at_once, 6),
+        "never_everywhere_part": round(figures.never_everywhere, 6),
         "first_bar": _times(figures.first_bar_s),
         "both_bars": _times(figures.both_bars_s),
         "every_reader": _times(figures.every_reader_s),
@@ -138,8 +138,8 @@ def _effect(effect: Effect) -> dict[str, Any]:
         "every_reader": _times(effect.every_reader_s),
         "to_gateway": _times(effect.to_gateway_s),
         "spent_minor": _numbers(effect.spent_minor),
-        "every_reader_mean_s": effect.every_reader_mean_s,
-        "to_gateway_mean_s": effect.to_gateway_mean_s,
+        "every_reader_mean_s": round(effect.every_reader_mean_s, 3),
+        "to_gateway_mean_s": round(effect.to_gateway_mean_s, 3),
     }
 
 

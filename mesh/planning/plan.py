@@ -31,7 +31,8 @@ handshake takes 5 ms, and a link takes in 100,000 entries a second (experiment 0
 CYCLE_S_MIN: Final = 60.0
 """Shortest round of a courier and shortest mean time from one outage to the next."""
 
-_LENGTH: Final = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
+_NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
+_LENGTH: Final = re.compile("".join(rf"(?:({_NUMBER}){unit})?" for unit in "hms"))
 _NAME_FORBIDDEN: Final = frozenset(",:=/\"'")
 
 
@@ -97,7 +98,8 @@ class Thief:
     pace_s: float
     """From a tap to the next one in the same zone, with the queue."""
     travel_s: float
-    """From a tap to the next one in another zone; 0 where an accomplice stands there already."""
+    """From the wristband's tap to the copy's first one in another zone, 0 where an accomplice stands there already; and
+    from then on, where it is longer than `pace_s`, between two taps in different zones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import fsum, inf
 from typing import Final
 
 from mesh.planning.clone import Sample
@@ -58,4 +58,5 @@ def money_figures(plan: Plan, samples: Sequence[Sample]) -> MoneyFigures:
 
 def _under_way(delays_s: Iterable[float]) -> float:
     parts = [min(delay_s, WINDOW_S) / WINDOW_S for delay_s in delays_s]
-    return sum(parts) / len(parts)
+    # `sum` rounds otherwise in Python 3.12 than in 3.11; `fsum` rounds once in both.
+    return fsum(parts) / len(parts)
