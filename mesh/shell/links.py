@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -86,7 +87,8 @@ class Link:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read, device, nursery.cancel_scope)
             await self._write(device)
-            with trio.move_on_after(GOODBYE_S):
+            # A stream that broke breaks again; whoever went away needs no goodbye.
+            with trio.move_on_after(GOODBYE_S), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._flush()
             nursery.cancel_scope.cancel()
 
