@@ -5,6 +5,7 @@ The terminal's plot is drawn by plotille (docs/adr/0047); the file by pygal, fro
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from math import floor, inf, log10
 from pathlib import Path
 from types import ModuleType
 from typing import Final
+from xml.etree.ElementTree import Element
 
 from mesh.errors import LocalError
 from mesh.planning.outcome import Outcome
@@ -24,6 +26,7 @@ _SHORTEST_S: Final = 0.1
 _AXIS_COLUMNS: Final = 13
 """What plotille puts to the left of its canvas."""
 _TICK_COLUMNS: Final = 10
+_COLUMNS_MAX: Final = 120
 _ROWS: Final = 12
 _STEPS: Final = 240
 _TICKS_S: Final = (0.1, 1, 10, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 345600)
@@ -35,7 +38,7 @@ class CannotPlot(LocalError):
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A name, a letter for terminals without colour, a colour, and the delays that it accumulates."""
+    """A name, a letter that marks it in the terminal, a colour, and the delays that it accumulates."""
 
     name: str
     letter: str
@@ -57,12 +60,12 @@ def curves(outcome: Outcome) -> tuple[Curve, ...]:
 
 
 def terminal_plot(outcome: Outcome, columns: int, *, colours: bool) -> str:
-    """The curves in at most `columns` columns of braille dots; without colours each has its letter."""
+    """The curves in at most `columns` columns of braille dots, each with its letter."""
     import plotille  # noqa: PLC0415 - only this plot needs it
 
     drawn = curves(outcome)
     low, high = _range(drawn)
-    width = max(2, (columns - _AXIS_COLUMNS - len("-> (time)")) // _TICK_COLUMNS) * _TICK_COLUMNS
+    width = max(2, (min(columns, _COLUMNS_MAX) - _AXIS_COLUMNS - len("-> (time)")) // _TICK_COLUMNS) * _TICK_COLUMNS
     figure = plotille.Figure()
     figure.width, figure.height = width, _ROWS
     figure.with_colors, figure.color_mode = colours, "names"
@@ -75,13 +78,11 @@ def terminal_plot(outcome: Outcome, columns: int, *, colours: bool) -> str:
     for number, curve in enumerate(drawn):
         steps = [low + (high - low) * step / _STEPS for step in range(_STEPS + 1)]
         figure.plot(steps, [_visible(curve.percent(10**step)) for step in steps], lc=curve.colour, label=curve.name)
-        if not colours:
-            apart = steps[4 + 8 * number :: 8 * len(drawn)]
-            figure.scatter(apart, [_visible(curve.percent(10**step)) for step in apart], marker=curve.letter)
-    legend = [
-        plotille.color(f"⠤⠤ {curve.name}", fg=curve.colour) if colours else f"{curve.letter} {curve.name}"
-        for curve in drawn
-    ]
+        apart = steps[4 + 8 * number :: 8 * len(drawn)]
+        figure.scatter(
+            apart, [_visible(curve.percent(10**step)) for step in apart], lc=curve.colour, marker=curve.letter
+        )
+    legend = [plotille.color(f"{curve.letter} {curve.name}", fg=curve.colour, no_color=not colours) for curve in drawn]
     return "\n".join([figure.show(), *(f"{' ' * _AXIS_COLUMNS}{line}" for line in legend)])
 
 
@@ -129,10 +130,20 @@ def save_plot(outcome: Outcome, path: Path) -> None:
     chart.uuid = "tapmesh-plan"
     for curve in drawn:
         chart.add(curve.name, _stairs(curve, low, high))
+    chart.add_xml_filter(_plain)
     try:
         path.write_bytes(chart.render())
     except OSError as error:
         raise CannotPlot(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _plain(svg: Element) -> Element:
+    """Without pygal's script and comments, one of which has today's date: the same plan makes the same file."""
+    for parent in list(svg.iter()):
+        for child in list(parent):
+            if child.tag == "script" or not isinstance(child.tag, str):
+                parent.remove(child)
+    return svg
 
 
 def _stairs(curve: Curve, low: float, high: float) -> list[tuple[float, float]]:
@@ -165,6 +176,7 @@ def _tick(seconds: float) -> str:
 
 
 def _pygal() -> ModuleType:
+    finders = list(sys.meta_path)
     try:
         import pygal  # noqa: PLC0415 - an extra that few need
         import pygal.style  # noqa: PLC0415
@@ -173,5 +185,7 @@ def _pygal() -> ModuleType:
             "a plot file needs one more library, which is not installed: pip install 'tapmesh[plot]'. The table and "
             "the plot in the terminal come without it: leave --plot out. Nothing was done"
         ) from error
+    # For its maps pygal leaves a finder behind that Python 3.11 warns of at every import that fails afterwards.
+    sys.meta_path[:] = finders
     found: ModuleType = pygal
     return found

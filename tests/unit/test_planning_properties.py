@@ -107,7 +107,7 @@ def test_bars_refuse_one_after_the_other_and_nobody_spends_more_than_there_is(pl
     assert sample.alone_s <= sample.settled_s or plan.zone(sample.first_zone).gateway
 
 
-@settings(max_examples=50)
+@settings(max_examples=40)
 @given(_plans(), st.sampled_from(NAMES), st.floats(0.0, 3600.0), SEEDS)
 def test_earliest_arrivals_are_those_of_relaxing_over_every_contact(
     plan: Plan, zone: str, at_s: float, seed: int
