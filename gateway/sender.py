@@ -121,6 +121,8 @@ class Sender:
     root: VenueRoot
     random: Random
     notify: Callable[[SenderNotice], None]
+    now: Callable[[], float] = trio.current_time
+    """Seconds on a monotonic clock."""
     tally: Tally = field(default_factory=Tally)
     reached: bool = False
     _forwarder: Forwarder = field(init=False)
@@ -140,7 +142,7 @@ class Sender:
 
     def remaining(self) -> int:
         """Entries held here that are not known to be upstream, refused logs left out."""
-        return sum(missing.entries for missing in self._forwarder.missing(self.local.heads(), trio.current_time()))
+        return sum(missing.entries for missing in self._forwarder.missing(self.local.heads(), self.now()))
 
     def refused(self) -> dict[bytes, str]:
         """Logs that the service refuses, and why."""
@@ -150,14 +152,18 @@ class Sender:
         """Forward for ever."""
         while True:
             self._wake = trio.Event()
-            try:
-                await self._round()
-                pause = UPSTREAM_POLL_S
-            except PeerError as error:
-                self._trouble(str(error))
-                pause = self._forwarder.failed()
+            pause = await self.round()
             with trio.move_on_after(pause):
                 await self._wake.wait()
+
+    async def round(self) -> float:
+        """Everything that can be done now: compare, send, fetch receipts; returns how many seconds to wait then."""
+        try:
+            await self._round()
+        except PeerError as error:
+            self._trouble(str(error))
+            return self._forwarder.failed()
+        return UPSTREAM_POLL_S
 
     async def _round(self) -> None:
         if not self.reached:
@@ -178,7 +184,7 @@ class Sender:
 
     async def _send(self, heads: list[LocalHead]) -> None:
         """Send what is missing of `heads`, batch by batch."""
-        while missing := self._forwarder.missing(heads, trio.current_time()):
+        while missing := self._forwarder.missing(heads, self.now()):
             batch = Batch()
             for one in missing:
                 first_seq = one.first_seq
@@ -187,14 +193,14 @@ class Sender:
                     batch.add(Sent(one.target, first_seq, run))
                     first_seq += run.count
             answer = await self.upstream.post_runs([sent.run for sent in batch.sent])
-            progress = self._forwarder.answered(batch.sent, answer.outcomes, trio.current_time())
+            progress = self._forwarder.answered(batch.sent, answer.outcomes, self.now())
             self.tally.sent += progress.sent
             self.tally.stored += progress.stored
             self.tally.known += progress.known
             self.tally.set_aside += progress.set_aside
             for log_id, sentence in progress.refused:
                 self.notify(Refused(log_id, sentence))
-            left = self._forwarder.missing(heads, trio.current_time())
+            left = self._forwarder.missing(heads, self.now())
             self.notify(Forwarded(progress.sent, progress.stored, sum(one.entries for one in left)))
             await self._take_receipts(answer.receipts)
             if answer.epoch != self._forwarder.epoch:
@@ -220,7 +226,7 @@ class Sender:
             self._since, more = answer.next_since, answer.more
 
     async def _take_receipts(self, receipts: tuple[bytes, ...]) -> None:
-        now = trio.current_time()
+        now = self.now()
         for data in receipts:
             verified = verify_receipt(data, self.root)
             self._receipts.offer(verified, self.local.lane(verified.receipt.log_id), now)

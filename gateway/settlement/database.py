@@ -8,7 +8,7 @@ were never synced. Any error of a transaction is a :class:`StorageError`: the pr
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -73,7 +73,14 @@ class WrongVenue(LocalError):
     """The ledger in this directory belongs to another venue."""
 
 
-def open_database(path: Path, venue_id: bytes, *, vfs: str | None = None, new_epoch: bool = False) -> apsw.Connection:
+def open_database(
+    path: Path,
+    venue_id: bytes,
+    *,
+    vfs: str | None = None,
+    new_epoch: bool = False,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+) -> apsw.Connection:
     """Open or create the ledger for writing.
 
     `new_epoch` starts another life of the database, as is due after a backup was restored: gateways then compare
@@ -84,10 +91,10 @@ def open_database(path: Path, venue_id: bytes, *, vfs: str | None = None, new_ep
         if not _is_empty(db):
             # Before the journal mode is set: that writes to the file.
             _require_ours(db, path, venue_id)
-        _prepare(db, path, venue_id)
+        _prepare(db, path, venue_id, random_bytes(STORE_EPOCH_BYTES))
         if new_epoch:
             with transaction(db):
-                db.execute("UPDATE store SET epoch = ?", (secrets.token_bytes(STORE_EPOCH_BYTES),))
+                db.execute("UPDATE store SET epoch = ?", (random_bytes(STORE_EPOCH_BYTES),))
         return db
 
 
@@ -170,7 +177,7 @@ def _blamed(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _prepare(db: apsw.Connection, path: Path, venue_id: bytes) -> None:
+def _prepare(db: apsw.Connection, path: Path, venue_id: bytes, epoch: bytes) -> None:
     is_new = _is_empty(db)
     mode = db.execute("PRAGMA journal_mode=wal").fetchall()
     if mode != [("wal",)]:
@@ -181,7 +188,7 @@ def _prepare(db: apsw.Connection, path: Path, venue_id: bytes) -> None:
     with transaction(db):
         if is_new:
             db.execute(_SCHEMA)
-            db.execute("INSERT INTO store VALUES (?, ?)", (secrets.token_bytes(STORE_EPOCH_BYTES), venue_id))
+            db.execute("INSERT INTO store VALUES (?, ?)", (epoch, venue_id))
             db.execute(f"PRAGMA application_id={APPLICATION_ID}")
         # Also where it is there already. The truncation is not synced: after a power cut the old log would be back,
         # without what its failed sync had lost, and a batch that was answered as known would be gone. A commit that

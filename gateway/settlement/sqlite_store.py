@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -38,12 +39,22 @@ class SqliteLedger:
     """One open ledger. Not for two threads at once."""
 
     def __init__(
-        self, path: Path, root: VenueRoot, *, vfs: str | None = None, read_only: bool = False, new_epoch: bool = False
+        self,
+        path: Path,
+        root: VenueRoot,
+        *,
+        vfs: str | None = None,
+        read_only: bool = False,
+        new_epoch: bool = False,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
+        """`random_bytes` names the life of a new database; with `new_epoch`, of an old one that begins another."""
         if read_only:
             self._db = open_read_only(path, root.venue_id)
         else:
-            self._db = open_database(path, root.venue_id, vfs=vfs, new_epoch=new_epoch)
+            self._db = open_database(
+                path, root.venue_id, vfs=vfs, new_epoch=new_epoch, random_bytes=random_bytes
+            )
         try:
             self._epoch: bytes
             ((self._epoch,),) = select(self._db, "SELECT epoch FROM store")

@@ -145,6 +145,10 @@ class Disk:
         """From now on every operation fails, and nothing more reaches the medium."""
         self.is_off = True
 
+    def cut_power_in(self, operations: int) -> None:
+        """The power goes before the operation that many from now on: 1 is the next one."""
+        self._cut_at = self.operations + operations
+
     def after_power_cut(self, fate: Fate) -> Image:
         """What the next boot finds."""
         return self.medium.after_power_cut(fate, self._random)

@@ -215,6 +215,10 @@ class CardsView:
         """Every card with at least one well-formed tap."""
         return self._cards.keys()
 
+    def log_ids(self) -> list[bytes]:
+        """The logs that were opened, in the order of the numbers that facts name them by."""
+        return [log.log_id for log in self._logs]
+
     def account(self, card: bytes) -> CardAccount:
         """The venue's ledger of one card, from everything held here."""
         facts = [_fact(values) for values in _PACKED.iter_unpack(self._cards.get(card, b""))]

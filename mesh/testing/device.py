@@ -1,0 +1,251 @@
+"""A device of a world: what outlives its processes (disk, place, power), and how it looks for company.
+
+Its program is a :class:`mesh.testing.process.Process`; whoever sells has a counter. A power cut ends the process, tears
+what was on the air, takes the newest unsynced writes, and lets every connection go silent.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from mesh.core.certificate import DeviceCertificate
+from mesh.core.kinds import Role
+from mesh.core.zone import ACROSS_ZONES, accepts_zone
+from mesh.limits import LINKS_MAX
+from mesh.testing.counter import Counter
+from mesh.testing.network import Quality
+from mesh.testing.process import Process, Surroundings
+from mesh.testing.storage import Storage
+from mesh.testing.store import Pieces
+from mesh.testing.venue import VenueDevice
+from reader.tap_events import Screen
+
+LINKS_WANTED: Final = 3
+"""Links that a device looks for itself; others come to it."""
+LINKS_ACROSS_WANTED: Final = 2
+"""Links that a gateway looks for in each zone that is not its own."""
+DIAL_PAUSE_S: Final = (0.2, 1.0)
+DIAL_AGAIN_S: Final = (0.5, 5.0)
+SELLING: Final = frozenset({Role.READER, Role.TILL})
+
+
+class Venue(Surroundings, Protocol):
+    """What a device needs of its world besides what its process does."""
+
+    pieces: Pieces
+
+    def make_process(self, device: Device) -> Process:
+        """A fresh process of a device."""
+        ...
+
+    def peers(self, device: Device) -> list[Device]:
+        """Devices that run and can be reached from this one now."""
+        ...
+
+    def screen(self, device: Device, screen: Screen) -> None:
+        """A counter shows something."""
+        ...
+
+    def booted(self, device: Device) -> None:
+        """A process has started."""
+        ...
+
+
+@dataclass(slots=True)
+class Lives:
+    """How often a device was up and down."""
+
+    boots: int = 0
+    power_cuts: int = 0
+    crashes: int = 0
+    landed: int = 0
+    """Transactions that were on the disk though nobody had been told so."""
+
+
+class Device:
+    """One enrolled device and its place in the world."""
+
+    def __init__(
+        self,
+        world: Venue,
+        enrolled: VenueDevice,
+        zone: str,
+        chance: random.Random,
+        *,
+        fsync_ms: tuple[float, float],
+        links_wanted: int = LINKS_WANTED,
+        quality: Quality | None = None,
+    ) -> None:
+        self.world = world
+        self.enrolled = enrolled
+        self.name = enrolled.certificate.name
+        self.zone = zone
+        self.chance = chance
+        self.network_quality = quality
+        self._accepted = 0
+        self.storage = Storage(world.clock, chance, fsync_ms, world.pieces)
+        self.storage.failed = self.crash
+        self.process: Process | None = None
+        self.counter: Counter | None = None
+        self.lives = Lives()
+        self.gone = False
+        """Lost for good: it never comes back."""
+        self.is_honest = True
+        self.off_until = 0.0
+        self.clock_off_ms = 0
+        """How far its clock is off."""
+        self.links_wanted = links_wanted
+        self._dialling = False
+
+    @property
+    def certificate(self) -> DeviceCertificate:
+        return self.enrolled.certificate
+
+    @property
+    def accepted(self) -> int:
+        """Entries from elsewhere that were new to this device, over all its lives."""
+        return self._accepted + (0 if self.process is None else self.process.accepted)
+
+    @property
+    def sells(self) -> bool:
+        return bool(self.certificate.roles & SELLING)
+
+    @property
+    def is_up(self) -> bool:
+        return self.process is not None
+
+    # -- Power -----------------------------------------------------------------------------------------------------
+
+    def boot(self) -> None:
+        """Start the program from what the disk holds."""
+        if self.gone or self.process is not None:
+            return
+        process = self.process = self.world.make_process(self)
+        self.lives.boots += 1
+        self.world.trace.note(self.world.clock.now_us, self.name, "boot")
+        process.start()
+        if self.process is not process:
+            return
+        if self.sells:
+            self.counter = Counter(process, self.chance, lambda screen: self.world.screen(self, screen))
+        self.world.booted(self)
+        self.dial_soon()
+
+    def power_cut(self, off_s: float | None) -> None:
+        """The power goes; it comes back after `off_s` seconds, or never."""
+        if self.process is None:
+            return
+        self.lives.power_cuts += 1
+        if self.counter is not None:
+            self.counter.power_goes()
+        self._end_process("power cut")
+        self.lives.landed += self.storage.power_cut()
+        self._come_back(off_s)
+
+    def crash(self, off_s: float = 2.0) -> None:
+        """The process ends and is started again, as a service manager does."""
+        if self.process is None:
+            return
+        self.lives.crashes += 1
+        if self.counter is not None:
+            self.counter.power_goes()
+        self._end_process("crash")
+        self._come_back(off_s)
+
+    def _end_process(self, why: str) -> None:
+        process, self.process, self.counter = self.process, None, None
+        assert process is not None
+        self._accepted += process.accepted
+        self.world.trace.note(self.world.clock.now_us, self.name, why)
+        process.end()
+        for link in list(process.links.values()):
+            self.world.network.reset(link.end.connection)
+
+    def _come_back(self, off_s: float | None) -> None:
+        if off_s is None:
+            self.gone = True
+            return
+        self.off_until = self.world.clock.now + off_s
+        self.world.clock.after(off_s, self.boot)
+
+    # -- Company ---------------------------------------------------------------------------------------------------
+
+    def dial_soon(self) -> None:
+        """Look for company, unless that is under way already."""
+        if not self._dialling and self.process is not None:
+            self._dialling = True
+            self.world.clock.after(self.chance.uniform(*DIAL_PAUSE_S), self._dial)
+
+    def _dial(self) -> None:
+        self._dialling = False
+        process = self.process
+        if process is None:
+            return
+        found = self._wanted_peer(process)
+        if found is None:
+            return
+        self._connect(process, found)
+        self._dialling = True
+        self.world.clock.after(self.chance.uniform(*DIAL_AGAIN_S), self._dial)
+
+    def _wanted_peer(self, process: Process) -> Device | None:
+        """A device to dial: of the own zone, or of another that a gateway collects from."""
+        linked = {link.end.peer.serial: link for link in process.links.values()}
+        now = self.world.clock.now
+        refused = {serial for serial, until in process.refused_until.items() if until > now}
+        peers = [p for p in self.world.peers(self) if p.certificate.serial not in linked.keys() | refused]
+        near = [peer for peer in peers if peer.zone == self.zone]
+        zones = [process.zone_of(number) for number in process.links]
+        if near and sum(zone == self.zone for zone in zones) < self.links_wanted:
+            return self.chance.choice(near)
+        if not self.certificate.roles & ACROSS_ZONES or process.node.zone_bound:
+            return None
+        far = [p for p in peers if p.zone != self.zone and zones.count(p.zone) < LINKS_ACROSS_WANTED]
+        return self.chance.choice(far) if far else None
+
+    def _connect(self, process: Process, peer: Device) -> None:
+        network = self.world.network
+        pause = network.handshake_s(self, peer)
+
+        def through() -> None:
+            other = peer.process
+            if self.process is not process or other is None or not network.reaches(self, peer):
+                return
+            if any(link.end.peer.serial == peer.certificate.serial for link in process.links.values()):
+                return
+            if max(len(process.links), len(other.links)) >= LINKS_MAX:
+                return
+            if other.refused_until.get(self.certificate.serial, 0.0) > self.world.clock.now:
+                return
+            near, far = network.open((self, process, self.certificate), (peer, other, peer.certificate))
+            process.link_up(near)
+            other.link_up(far)
+
+        self.world.clock.after(pause, through)
+
+    def walk_to(self, zone: str) -> None:
+        """The device is carried to another zone."""
+        self.zone = zone
+        if self.process is not None:
+            for link in list(self.process.links.values()):
+                self.world.network.reset(link.end.connection)
+            self.process.moved(zone)
+        self.dial_soon()
+
+
+def accepted(one: Device, other: Device) -> bool:
+    """Whether both would keep a link to the other, by zones and roles."""
+    return accepts_zone(one.zone, _roles(one), other.zone, _roles(other))
+
+
+def _roles(device: Device) -> frozenset[Role]:
+    bound = device.process is not None and device.process.node.zone_bound
+    return device.certificate.roles - {Role.COURIER} if bound else device.certificate.roles
+
+
+def by_name(devices: Iterable[Device]) -> list[Device]:
+    """In an order that does not depend on memory."""
+    return sorted(devices, key=lambda device: device.name)

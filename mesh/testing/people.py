@@ -1,0 +1,342 @@
+"""The people of a world: who buys what where, who walks away in mid-tap, who is a thief, and what staff does about it.
+
+An attendee has a wristband and goes to counters of the zone that he or she is in. Staff rings the order up, the
+wristband is held to the reader, and both wait for what the screen says. What then happens follows the screen, as it
+would at a bar: hold again or walk off, cancel, go to another counter, answer a question truthfully.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mesh.core.kinds import Operation, Role
+from mesh.testing.device import Device
+from mesh.testing.scenario import Fault, People
+from mesh.testing.starter import CARD_ID_KEY
+from mesh.testing.world import World
+from mesh.testing.wristband import Wristband
+from reader.card import card_id
+from reader.tap_events import Amber, Cancel, Green, Notice, NotServed, Red, Screen, Served
+from reader.tap_phases import Unfinished
+
+PATIENCE_S: Final = 8.0
+"""After this long without an answer somebody gives up and goes."""
+FETCH_S: Final = (0.3, 3.0)
+"""From the order to the wristband being there."""
+AGAIN_S: Final = (0.4, 4.0)
+LAST_ROUND_PAUSE_S: Final = 0.5
+
+
+@dataclass(slots=True, eq=False)
+class Attendee:
+    """Somebody with a wristband. A thief has a copy of somebody else's."""
+
+    name: str
+    band: Wristband
+    zone: str
+    balance_minor: int = 0
+    """As last seen on a screen."""
+    is_busy: bool = False
+    is_thief: bool = False
+    torn_at: list[Device] = field(default_factory=list)
+    """Counters that asked to hold the wristband again, and did not see it again yet."""
+
+
+@dataclass(slots=True, eq=False)
+class Visit:
+    """One order at one counter."""
+
+    attendee: Attendee
+    device: Device
+    operation: Operation
+    amount_minor: int
+    tap_id: bytes = b""
+    is_over: bool = False
+    holds: int = 0
+
+
+class Crowd:
+    """Everybody at the venue; implements what the world tells people."""
+
+    def __init__(self, world: World, plan: People) -> None:
+        self._world = world
+        self._plan = plan
+        self._random = world.chance("people")
+        zones = [zone.name for zone in world.scenario.zones for _ in range(zone.readers)]
+        self.attendees = [
+            Attendee(f"guest {at}", Wristband(f"band {at}", at.to_bytes(7, "big")), zones[at % len(zones)])
+            for at in range(1, plan.count + 1)
+        ]
+        self.visits: dict[str, Visit] = {}
+        """By device: who is at the counter."""
+        self.orders = 0
+        self.turned_away = 0
+        self.walk_aways_asked = 0
+        self._closing = False
+        self._sellers: dict[str, list[Device]] = {}
+        self._tills: dict[str, list[Device]] = {}
+        for device in world.devices.values():
+            if device.sells:
+                is_till = Role.TILL in device.certificate.roles
+                (self._tills if is_till else self._sellers).setdefault(device.zone, []).append(device)
+
+    def counter_moved(self, dead: Device, spare: Device) -> None:
+        """A spare device stands where another one died."""
+        for counters in (self._sellers, self._tills):
+            at = counters.get(dead.zone, [])
+            if dead in at:
+                at[at.index(dead)] = spare
+
+    # -- Orders ----------------------------------------------------------------------------------------------------
+
+    def open_doors(self) -> None:
+        """From now on orders come, as many a second as the scenario says."""
+        if self._plan.taps_per_s > 0 and self.attendees:
+            self._next_order()
+
+    def close_doors(self) -> None:
+        """Nobody orders any more."""
+        self._closing = True
+
+    def _next_order(self) -> None:
+        if self._closing:
+            return
+        self._world.clock.after(self._random.expovariate(self._plan.taps_per_s), self._order)
+
+    def _order(self) -> None:
+        self._next_order()
+        attendee = self._random.choice(self.attendees)
+        if not attendee.is_busy and not attendee.is_thief:
+            self.goes_to_buy(attendee)
+
+    def goes_to_buy(self, attendee: Attendee) -> None:
+        """One order of somebody: at a bar of the zone, or at a till if there is too little on the wristband."""
+        plan, chance = self._plan, self._random
+        if chance.random() < plan.moves:
+            attendee.zone = chance.choice(sorted(self._sellers))
+        price = chance.randint(*plan.price_cents)
+        if attendee.balance_minor >= price or attendee.is_thief:
+            self.visit(attendee, self._sellers.get(attendee.zone, ()), Operation.SALE, price)
+        else:
+            anywhere = [till for zone in sorted(self._tills) for till in self._tills[zone]]
+            tills = self._tills.get(attendee.zone) or anywhere
+            self.visit(attendee, tills, Operation.TOP_UP, chance.randint(*plan.top_up_cents) // 100 * 100)
+
+    def visit(self, attendee: Attendee, counters: Sequence[Device], operation: Operation, amount_minor: int) -> None:
+        """Go to one of these counters, if one is free and works."""
+        free = [one for one in counters if one.counter is not None and one.name not in self.visits]
+        self.orders += 1
+        if not free:
+            self.turned_away += 1
+            return
+        device = self._random.choice(free)
+        visit = Visit(attendee, device, operation, amount_minor)
+        attendee.is_busy = True
+        self.visits[device.name] = visit
+        self._ring(visit)
+
+    def _ring(self, visit: Visit) -> None:
+        counter = visit.device.counter
+        assert counter is not None
+        visit.tap_id = counter.ring(visit.operation, visit.amount_minor)
+        if self._random.random() < self._plan.cancels:
+            self._world.clock.after(self._random.uniform(*FETCH_S), lambda: self._cancel(visit))
+            return
+        self._hold_later(visit, FETCH_S)
+        self._world.clock.after(PATIENCE_S, lambda: self._give_up(visit))
+
+    def _cancel(self, visit: Visit) -> None:
+        if visit.device.counter is not None:
+            visit.device.counter.answer(Cancel())
+        self._over(visit)
+
+    def _hold_later(self, visit: Visit, pause_s: tuple[float, float]) -> None:
+        self._world.clock.after(self._random.uniform(*pause_s), lambda: self._hold(visit))
+
+    def _hold(self, visit: Visit) -> None:
+        counter = visit.device.counter
+        if visit.is_over or counter is None:
+            return
+        visit.holds += 1
+        counter.hold(visit.attendee.band)
+        walks = self._random.random() < self._plan.walks_away
+        if walks and not self._world.healing:
+            self._world.clock.after(self._random.uniform(0.005, 0.18), lambda: self._take_away(visit))
+
+    def _take_away(self, visit: Visit) -> None:
+        """The wristband is gone before the reader was through with it, if the reader has not been faster."""
+        counter = visit.device.counter
+        if visit.is_over or counter is None or counter.on_antenna is not visit.attendee.band:
+            return
+        self._world.fired[Fault.WALK_AWAY.value] += 1
+        tears = visit.attendee.band.tears
+        counter.take_away()
+        self._world.fired[Fault.TORN_WRITE.value] += visit.attendee.band.tears - tears
+
+    def _give_up(self, visit: Visit) -> None:
+        """No answer for too long (the reader died, or nothing happens): the guest goes."""
+        if not visit.is_over:
+            counter = visit.device.counter
+            if counter is not None and counter.on_antenna is visit.attendee.band:
+                counter.take_away()
+            self._leaves_unfinished(visit)
+
+    def _over(self, visit: Visit) -> None:
+        if visit.is_over:
+            return
+        visit.is_over = True
+        visit.attendee.is_busy = False
+        self.visits.pop(visit.device.name, None)
+        counter = visit.device.counter
+        if counter is not None and counter.on_antenna is visit.attendee.band:
+            counter.take_away()
+
+    # -- Screens ---------------------------------------------------------------------------------------------------
+
+    def booted(self, device: Device) -> None:
+        """The reader is back; whoever still stands there holds the wristband again (the screen asks for it)."""
+
+    def saw(self, device: Device, screen: Screen) -> None:
+        visit = self.visits.get(device.name)
+        match screen:
+            case Green(intent=intent, balance_minor=balance):
+                if visit is not None and visit.tap_id == intent.tap_id:
+                    visit.attendee.balance_minor = balance
+                    self._paid(visit)
+            case Red():
+                if visit is not None:
+                    self._declined(visit, screen)
+            case Amber(notice=notice, tap_id=tap_id):
+                self._world.clock.after(0.0, lambda: self._notice(device, notice, tap_id))
+            case _:
+                pass
+
+    def _paid(self, visit: Visit) -> None:
+        attendee = visit.attendee
+        if visit.device in attendee.torn_at:
+            attendee.torn_at.remove(visit.device)
+        self._world.clock.after(0.0, lambda: self._over(visit))
+        if attendee.is_thief:
+            self._world.clock.after(self._random.uniform(*self._plan.clone_pace_s), lambda: self._steal(attendee))
+
+    def _declined(self, visit: Visit, red: Red) -> None:
+        attendee = visit.attendee
+        if not attendee.is_thief:
+            attendee.balance_minor = 0 if red.refusal.reason.value == "not_enough_balance" else attendee.balance_minor
+        self._world.clock.after(0.0, lambda: self._over(visit))
+
+    def _notice(self, device: Device, notice: Notice, tap_id: bytes) -> None:
+        visit = self.visits.get(device.name)
+        counter = device.counter
+        if counter is None:
+            return
+        match notice:
+            case Notice.PAID_BEFORE_RESTART:
+                counter.answer(Served())
+                if visit is not None and visit.tap_id == tap_id:
+                    self._over(visit)
+            case Notice.ASK_SERVED:
+                # Truthfully: goods are handed out when the screen was green, which it never was for this order; now and
+                # then staff has done it all the same.
+                counter.answer(Served() if self._random.random() < 0.2 else NotServed())
+            case Notice.HOLD_AGAIN | Notice.UNFINISHED_AT_START:
+                self._hold_again(device, visit, tap_id)
+            case Notice.ANOTHER_WRISTBAND | Notice.CANNOT_FOLLOW:
+                counter.answer(Cancel())
+                if visit is not None:
+                    self._over(visit)
+            case _:
+                pass
+
+    def _hold_again(self, device: Device, visit: Visit | None, tap_id: bytes) -> None:
+        if visit is not None and visit.tap_id == tap_id:
+            if visit.holds < 4 and self._random.random() < self._plan.holds_again:
+                self._hold_later(visit, AGAIN_S)
+            else:
+                self._leaves_unfinished(visit)
+        elif visit is None and self._random.random() < 0.5 and device.counter is not None:
+            # Nobody is there any more: staff gives the order up, or leaves it and rings up the next one.
+            device.counter.answer(Cancel())
+
+    def _leaves_unfinished(self, visit: Visit) -> None:
+        """The guest goes, perhaps to the next counter at once; staff gives the order up, or forgets about it."""
+        attendee = visit.attendee
+        attendee.torn_at.append(visit.device)
+        counter = visit.device.counter
+        self._over(visit)
+        if counter is not None and isinstance(counter.machine.phase, Unfinished) and self._random.random() < 0.5:
+            counter.answer(Cancel())
+        if not self._closing and self._random.random() < 0.6:
+            self._world.clock.after(self._random.uniform(*AGAIN_S), lambda: self._elsewhere(attendee))
+
+    def _elsewhere(self, attendee: Attendee) -> None:
+        if not attendee.is_busy and not self._closing:
+            self.goes_to_buy(attendee)
+
+    # -- Thieves ---------------------------------------------------------------------------------------------------
+
+    def clone_somebody(self) -> bool:
+        """A copy of a wristband that has money on it goes into a thief's pocket; False if there is none yet."""
+        rich = [one for one in self.attendees if one.balance_minor > 0 and not one.is_thief and not one.is_busy]
+        if not rich:
+            return False
+        victim = self._random.choice(rich)
+        self._world.truth.copied_cards.add(card_of(victim.band))
+        zones = sorted(self._sellers)
+        thief = Attendee(f"thief of {victim.name}", victim.band.copy(), self._random.choice(zones), is_thief=True)
+        thief.balance_minor = victim.balance_minor
+        self._steal(thief)
+        return True
+
+    def _steal(self, thief: Attendee) -> None:
+        if not self._closing and not thief.is_busy:
+            orders = self.turned_away
+            self.goes_to_buy(thief)
+            if self.turned_away > orders:
+                self._world.clock.after(self._random.uniform(*self._plan.clone_pace_s), lambda: self._steal(thief))
+
+    def roll_somebody_back(self) -> bool:
+        """Somebody puts an older content back onto the own wristband; False if nobody can yet."""
+        able = [one for one in self.attendees if len(one.band.images) > 2 and not one.is_busy and not one.is_thief]
+        if not able:
+            return False
+        cheat = self._random.choice(able)
+        if not cheat.band.roll_back(self._random.randint(1, 2)):
+            return False
+        self._world.truth.copied_cards.add(card_of(cheat.band))
+        cheat.balance_minor = 1_000_000
+        self.goes_to_buy(cheat)
+        return True
+
+    # -- The end of the night --------------------------------------------------------------------------------------
+
+    def last_round(self) -> None:
+        """Whoever left an order unfinished comes back to that counter, one after the other; staff ends the rest."""
+        waiting = deque(
+            (device, attendee) for attendee in self.attendees for device in attendee.torn_at if not device.gone
+        )
+        self._next_of_last_round(waiting)
+
+    def _next_of_last_round(self, waiting: deque[tuple[Device, Attendee]]) -> None:
+        clock = self._world.clock
+        if not waiting:
+            return
+        device, attendee = waiting[0]
+        busy = device.counter is None or device.name in self.visits or attendee.is_busy
+        if not busy:
+            waiting.popleft()
+            assert device.counter is not None
+            device.counter.hold(attendee.band)
+            counter = device.counter
+            clock.after(LAST_ROUND_PAUSE_S * 2, counter.take_away)
+        else:
+            waiting.rotate(-1)
+        clock.after(LAST_ROUND_PAUSE_S, lambda: self._next_of_last_round(waiting))
+
+
+def card_of(band: Wristband) -> bytes:
+    """The id under which a wristband's taps are signed."""
+    return card_id(CARD_ID_KEY, band.serial, b"")
