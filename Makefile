@@ -47,7 +47,7 @@ lock: ## Choose the newest allowed versions again and write both locks (needs a 
 	@python=$$(tools/find-python) && "$$python" -m venv .venv-lock
 	@.venv-lock/bin/python -m pip --disable-pip-version-check --quiet install $(UV)
 	$(COMPILE) --group build --output-file requirements-build.lock
-	$(COMPILE) pyproject.toml --extra pkcs11 --extra plot --group dev --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra pkcs11 --group dev --output-file requirements.lock
 
 clean: ## Remove the environments and what tools remember; stores and keys are never touched
 	rm -rf .venv .venv.busy .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -1,20 +1,17 @@
 """The curves of an outcome: part of clones refused, and of money settled, by time. In the terminal, or as an SVG.
 
-The terminal's plot is drawn by plotille (docs/adr/0047); the file by pygal, from the extra `tapmesh[plot]`.
+The terminal's plot is drawn by plotille, the file's by leather (docs/adr/0047).
 """
 
 from __future__ import annotations
 
-import sys
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import floor, inf, log10
 from pathlib import Path
-from types import ModuleType
 from typing import Final
-from xml.etree.ElementTree import Element
 
 from mesh.errors import LocalError
 from mesh.planning.outcome import Outcome
@@ -38,11 +35,14 @@ class CannotPlot(LocalError):
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A name, a letter that marks it in the terminal, a colour, and the delays that it accumulates."""
+    """A name, a letter that marks it in the terminal, colours, and the delays that it accumulates."""
 
     name: str
     letter: str
     colour: str
+    """In the terminal."""
+    stroke: str
+    """In a file."""
     delays_s: Sequence[float]
 
     def percent(self, seconds: float) -> float:
@@ -53,9 +53,15 @@ def curves(outcome: Outcome) -> tuple[Curve, ...]:
     """Three curves, each from 0 to 100 % or to where the rest is never."""
     samples = outcome.samples
     return (
-        Curve("clone refused at both bars", "b", "cyan", sorted(sample.both_bars_s for sample in samples)),
-        Curve("clone refused at every reader", "e", "magenta", sorted(sample.every_reader_s for sample in samples)),
-        Curve("money at a gateway", "g", "yellow", sorted(sample.settled_s for sample in samples)),
+        Curve("clone refused at both bars", "b", "cyan", "#0277bd", sorted(sample.both_bars_s for sample in samples)),
+        Curve(
+            "clone refused at every reader",
+            "e",
+            "magenta",
+            "#ad1457",
+            sorted(sample.every_reader_s for sample in samples),
+        ),
+        Curve("money at a gateway", "g", "yellow", "#ef6c00", sorted(sample.settled_s for sample in samples)),
     )
 
 
@@ -92,58 +98,36 @@ def require_plot_file(path: Path) -> None:
         raise CannotPlot(f"{path} should end in {SUFFIX}: that is what plots are written as. Nothing was done")
     if not path.resolve().parent.is_dir():
         raise CannotPlot(f"{path} cannot be written: there is no directory {path.resolve().parent}. Nothing was done")
-    _pygal()
 
 
 def save_plot(outcome: Outcome, path: Path) -> None:
     """Write the curves as an SVG that loads nothing from anywhere; an earlier one is replaced."""
-    pygal = _pygal()
-    drawn = curves(outcome)
-    low, high = _range(drawn)
-    style = pygal.style.Style(
-        background="white",
-        plot_background="white",
-        colors=("#0277bd", "#ad1457", "#ef6c00"),
-        font_family="sans-serif",
-        label_font_size=13,
-        major_label_font_size=13,
-        legend_font_size=14,
-        title_font_size=17,
-    )
-    chart = pygal.XY(
-        style=style,
-        js=(),
-        show_dots=False,
-        show_x_guides=True,
-        stroke_style={"width": 3},
-        width=960,
-        height=540,
-        range=(0, 100),
-        xrange=(low, high),
-        legend_at_bottom=True,
-        title="When a clone is refused, and when money has reached a gateway",
-        x_title="time since the copy was first shown, or since the sale",
-        y_title="part of them",
-        x_labels=[{"value": log10(at), "label": format_length(at)} for at in _TICKS_S if low <= log10(at) <= high],
-    )
-    chart.value_formatter = lambda value: f"{value:.0f} %"
-    chart.uuid = "tapmesh-plan"
-    for curve in drawn:
-        chart.add(curve.name, _stairs(curve, low, high))
-    chart.add_xml_filter(_plain)
     try:
-        path.write_bytes(chart.render())
+        path.write_text(_svg(outcome), encoding="utf-8")
     except OSError as error:
         raise CannotPlot(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _plain(svg: Element) -> Element:
-    """Without pygal's script and comments, one of which has today's date: the same plan makes the same file."""
-    for parent in list(svg.iter()):
-        for child in list(parent):
-            if child.tag == "script" or not isinstance(child.tag, str):
-                parent.remove(child)
-    return svg
+def _svg(outcome: Outcome) -> str:
+    import leather  # noqa: PLC0415 - only this plot needs it
+
+    drawn = curves(outcome)
+    low, high = _range(drawn)
+    # leather marks a zero among the ticks, so the axis begins at one: x is the power of ten of the shortest time.
+    ticks = [log10(tick) - low for tick in _TICKS_S if log10(tick) <= high]
+    chart = leather.Chart("When a clone is refused, and when money has reached a gateway")
+    chart.add_x_scale(0.0, high - low)
+    chart.add_y_scale(0, 100)
+    chart.add_x_axis(
+        ticks, lambda _value, at, _count: format_length(_TICKS_S[at]), "time from the first use, or the sale"
+    )
+    chart.add_y_axis(list(range(0, 101, 10)), lambda value, _at, _count: f"{value} %", "part of them")
+    for curve in drawn:
+        corners = [(max(0.0, min(at - low, high - low)), percent) for at, percent in _stairs(curve, low, high)]
+        chart.add_line(corners, name=curve.name, stroke_color=curve.stroke, width=3)
+    svg: str = chart.to_svg(width=960, height=540)
+    # The library has one font, of one maker's machines.
+    return svg.replace('font-family="Monaco"', 'font-family="sans-serif"')
 
 
 def _stairs(curve: Curve, low: float, high: float) -> list[tuple[float, float]]:
@@ -173,19 +157,3 @@ def _tick(seconds: float) -> str:
             digits = max(0, 1 - floor(log10(value)))
             return f"{value:.{min(digits, 1)}f}{unit}"
     raise AssertionError("the last unit takes everything")
-
-
-def _pygal() -> ModuleType:
-    finders = list(sys.meta_path)
-    try:
-        import pygal  # noqa: PLC0415 - an extra that few need
-        import pygal.style  # noqa: PLC0415
-    except ImportError as error:
-        raise CannotPlot(
-            "a plot file needs one more library, which is not installed: pip install 'tapmesh[plot]'. The table and "
-            "the plot in the terminal come without it: leave --plot out. Nothing was done"
-        ) from error
-    # For its maps pygal leaves a finder behind that Python 3.11 warns of at every import that fails afterwards.
-    sys.meta_path[:] = finders
-    found: ModuleType = pygal
-    return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -121,16 +120,6 @@ def test_plot_file_holds_the_three_curves_and_loads_nothing(example: Path, tmp_p
     for name in ("clone refused at both bars", "clone refused at every reader", "money at a gateway"):
         assert name in svg
     assert not re.search(r"<script|<!--|href|@import|url\(|20\d\d-", svg)
-
-
-def test_missing_plot_library_says_what_to_install_before_any_work(
-    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "pygal", None)
-    done = run(str(example), "--samples", "1000000", "--plot", str(tmp_path / "plan.svg"))
-    assert done.exit_code == 2
-    assert "pip install 'tapmesh[plot]'" in done.stderr
-    assert run(str(example), *FEW).exit_code == 0
 
 
 @pytest.mark.parametrize(("force", "has"), [("1", True), ("0", False)])
