@@ -25,6 +25,9 @@ from mesh.planning.plan import (
 )
 
 SAMPLES_TO_COMPARE: Final = 4_000
+SAMPLES_IN_ALL: Final = 52_000
+SAMPLES_AT_LEAST: Final = 500
+"""A venue with many zones has many things to try: each is tried on fewer clones, so that the answer comes in time."""
 ZONES_TO_CHANGE: Final = 4
 """Causes and changes are sought for the zones that have most to do with the slowest clones."""
 ROUNDS_TO_CHANGE: Final = 4
@@ -61,6 +64,8 @@ class Comparison:
     as_planned: Effect
     causes: tuple[Effect, ...]
     changes: tuple[Effect, ...]
+    clones: int
+    """How many of the run's clones, the first ones, this is about."""
 
     def helps_clones(self, effect: Effect) -> bool:
         return effect.every_reader_mean_s < self.as_planned.every_reader_mean_s * WORTH_IT
@@ -84,8 +89,9 @@ class Comparison:
 
 def compare(plan: Plan, seed: int, samples: Sequence[Sample], step: Callable[[], None] = lambda: None) -> Comparison:
     """Try everything worth trying against the first samples of a run; calls `step` after each venue."""
-    first = samples[:SAMPLES_TO_COMPARE]
     zones = _slowest_zones(plan, samples)
+    tried = causes(plan, zones), changes(plan, zones)
+    first = samples[: clones_to_compare(sum(map(len, tried)))]
 
     def effect(change: Change) -> Effect:
         found = _effect(change.text, list(draw(change.plan, seed, len(first))))
@@ -94,9 +100,15 @@ def compare(plan: Plan, seed: int, samples: Sequence[Sample], step: Callable[[],
 
     return Comparison(
         as_planned=_effect("as planned", first),
-        causes=tuple(sorted(map(effect, causes(plan, zones)), key=_rank)),
-        changes=tuple(sorted(map(effect, changes(plan, zones)), key=_rank)),
+        causes=tuple(sorted(map(effect, tried[0]), key=_rank)),
+        changes=tuple(sorted(map(effect, tried[1]), key=_rank)),
+        clones=len(first),
     )
+
+
+def clones_to_compare(venues: int) -> int:
+    """On how many clones each of so many venues is tried."""
+    return max(SAMPLES_AT_LEAST, min(SAMPLES_IN_ALL // max(1, venues), SAMPLES_TO_COMPARE))
 
 
 def count_of_venues(plan: Plan, samples: Sequence[Sample]) -> int:

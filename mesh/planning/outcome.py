@@ -107,6 +107,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
             "on_one_device_minor": money.on_one_device_minor,
         },
         "last_to_know": [{"zone": last.zone, "part": round(last.part, 6)} for last in outcome.last],
+        "compared": comparison.clones,
         "as_planned": _effect(comparison.as_planned),
         "causes": [_effect(effect) for effect in comparison.causes],
         "changes": [_effect(effect) for effect in comparison.changes],

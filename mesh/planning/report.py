@@ -162,6 +162,8 @@ def _change_words(outcome: Outcome) -> list[str]:
             f"For money, one change helps most: {best_for_money.text}. Until it is at a gateway: "
             f"{_typical(best_for_money.to_gateway_s)} (now {_typical(now.to_gateway_s)})."
         )
+    if comparison.clones < len(outcome.samples):
+        words.append(f"Causes and changes are compared on the first {comparison.clones:,} clones.")
     return words
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from mesh.planning.changes import clones_to_compare
 from mesh.planning.clone import Sample, clone_noticed, sample_seed
 from mesh.planning.contacts import World
 from mesh.planning.figures import Quantiles, clone_classes, draw, last_zones
@@ -147,6 +148,29 @@ def test_copy_is_taken_once_a_pace_until_its_bar_has_heard() -> None:
         assert sample.spent_minor == sample.taps * 100
 
 
+def test_reader_that_heard_of_the_original_refuses_the_copys_second_tap_even_without_its_first() -> None:
+    """The copy then shows a record whose parent another known tap consumed (`sibling` in mesh.views.cards)."""
+    plan = replace(
+        APART,
+        zones=(Zone("north", 2, gateway=True), Zone("south", 2), Zone("forest", 2)),
+        networks=(("north", "south"),),
+        couriers=(Courier(("north", "forest"), 2400.0, 60.0),),
+        thief=Thief(pace_s=1500.0, travel_s=0.0),
+    )
+    moved = []
+    for number in range(300):
+        seed = sample_seed(1, number)
+        sample = clone_noticed(plan, seed)
+        if sample.second_zone == "forest" != sample.first_zone:
+            world = World(plan, seed)
+            heard_here = world.spread(sample.first_zone, 0.0)[2] <= 1500.0
+            copy_unheard_there = min(world.spread("forest", 0.0)[:2]) > 1500.0
+            if heard_here and copy_unheard_there:
+                moved.append(sample.taps)
+    assert moved
+    assert set(moved) == {1}
+
+
 def test_amount_is_bounded_by_the_cap_of_each_tap_and_by_the_balance() -> None:
     uncapped = replace(APART, money=replace(MONEY, per_tap_cap_minor=None))
     assert {(sample.taps, sample.spent_minor) for sample in samples(uncapped, 20)} == {(1, 5000)}
@@ -205,6 +229,11 @@ def test_shorter_round_and_another_courier_are_tried_and_the_network_is_found_to
 def test_venue_that_only_gossips_has_no_cause_and_needs_no_change() -> None:
     comparison = find_out(replace(WIRED, thief=Thief(60.0, 300.0)), 1, 100).comparison
     assert (comparison.main_cause, comparison.best_change) == (None, None)
+
+
+def test_many_things_to_try_are_tried_on_fewer_clones() -> None:
+    assert [clones_to_compare(venues) for venues in (0, 13, 32, 10_000)] == [4_000, 4_000, 1_625, 500]
+    assert find_out(WALKED, 1, 40).comparison.clones == 40
 
 
 def test_progress_goes_up_to_the_end() -> None:
