@@ -60,7 +60,7 @@ def clone_noticed(plan: Plan, seed: int) -> Sample:
     first, second = _two_readers(plan, seed)
     shown_s = plan.thief.pace_s if first == second else plan.thief.travel_s
     original = world.spread(first, 0.0)
-    copy = _Copy(plan, world, first, original)
+    copy = _Copy(plan, world, original)
     refused = copy.refuses_first(second, shown_s)
     if refused:
         bars = (0.0, 0.0)
@@ -69,7 +69,7 @@ def clone_noticed(plan: Plan, seed: int) -> Sample:
         conflicting = world.spread(second, shown_s)
         at_first, at_second = conflicting[world.zones.index(first)], original[world.zones.index(second)]
         bars = (min(at_first, at_second) - shown_s, max(at_first, at_second) - shown_s)
-        waits = copy.waits_for_both(second, conflicting)
+        waits = copy.waits_for_both(conflicting)
     last_zone = max(waits, key=lambda zone: waits[zone])
     taps = copy.taps(second, shown_s)
     most = plan.money.most_per_tap_minor
@@ -122,32 +122,24 @@ def _has_devices(plan: Plan, node: int) -> bool:
 class _Copy:
     """The copy on its way through the venue, while news of the original's tap spreads as `original` says."""
 
-    def __init__(self, plan: Plan, world: World, first: str, original: list[float]) -> None:
+    def __init__(self, plan: Plan, world: World, original: list[float]) -> None:
         self._plan = plan
         self._world = world
-        self._first = first
         self._sellers = {zone.name: zone.readers for zone in plan.zones if zone.readers}
-        self._original = self._heard(first, 0.0, original)
+        self._original = dict(zip(world.zones, original, strict=False))
 
     def refuses_first(self, zone: str, at_s: float) -> bool:
-        """Whether readers of `zone` that did not make the first tap know of it."""
+        """Whether a reader of `zone` other than the first tap's knows of that."""
         return self._original[zone] <= at_s
 
     def waits_for_original(self) -> dict[str, float]:
         """When each zone's readers refuse a copy that has not been accepted anywhere."""
         return {zone: self._original[zone] for zone in self._sellers}
 
-    def waits_for_both(self, second: str, conflicting: list[float]) -> dict[str, float]:
-        """When each zone's last reader knows both taps; the readers that made them know their own."""
+    def waits_for_both(self, conflicting: list[float]) -> dict[str, float]:
+        """When each zone's readers know both taps, the original's and the conflicting one."""
         known = dict(zip(self._world.zones, conflicting, strict=False))
-        waits = {}
-        for zone, count in self._sellers.items():
-            others = count - (zone == self._first) - (zone == second)
-            times = [max(self._original[zone], known[zone])] if others else []
-            times += [known[zone]] if zone == self._first else []
-            times += [self._original[zone]] if zone == second else []
-            waits[zone] = max(times)
-        return waits
+        return {zone: max(self._original[zone], known[zone]) for zone in self._sellers}
 
     def taps(self, second: str, shown_s: float) -> int:
         """How many taps of the copy go green until it is refused wherever the thief can go, or the balance is spent.
@@ -162,8 +154,7 @@ class _Copy:
             if found is None:
                 return 0
             zone, at_s = found
-        known = self._heard(zone, at_s, self._world.spread(zone, at_s))
-        both = {name: max(self._original[name], known[name]) for name in self._sellers}
+        both = self.waits_for_both(self._world.spread(zone, at_s))
         taps = 1
         while taps < enough:
             # The copy's second tap shows a record whose parent the first tap consumed.
@@ -174,13 +165,6 @@ class _Copy:
             more = min(self._in_a_row(at_s, both[zone]), enough - taps - 1)
             taps, at_s = taps + 1 + more, at_s + more * self._plan.thief.pace_s
         return taps
-
-    def _heard(self, origin: str, at_s: float, known: list[float]) -> dict[str, float]:
-        """When all readers of each zone know of a tap made in `origin`; a zone's only reader knows its own at once."""
-        heard = dict(zip(self._world.zones, known, strict=False))
-        if self._sellers[origin] == 1:
-            heard[origin] = at_s
-        return heard
 
     def _in_a_row(self, at_s: float, refused_s: float) -> int:
         """Further taps in one zone after the one at `at_s`, each before `refused_s`."""

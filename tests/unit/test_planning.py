@@ -117,6 +117,18 @@ def test_zone_cut_off_for_ever_is_one_that_no_network_joins() -> None:
     assert World(cut, 1).spread("south", 0.0) == [inf, GOSSIP_S]
 
 
+def test_gateway_that_is_cut_off_joins_nothing() -> None:
+    cut = replace(WIRED, zones=(Zone("north", 2, Outage(600.0, 600.0), gateway=True), Zone("south", 2)))
+    assert World(cut, 1).spread("south", 0.0) == [inf, GOSSIP_S]
+
+
+def test_courier_meets_nobody_behind_a_dead_access_point() -> None:
+    dark = replace(WALKED, zones=(Zone("north", 1), Zone("south", 1, blackout=Outage(600.0, 600.0))))
+    reached = World(dark, 1).spread("north", 0.0)
+    assert reached[1] == inf
+    assert reached[2] < ROUND_S
+
+
 def test_readers_behind_a_dead_access_point_do_not_hear_each_other() -> None:
     dark = replace(APART, zones=(Zone("north", 5, blackout=Outage(600.0, 600.0)),), thief=Thief(60.0, 300.0))
     for sample in samples(dark, 50):
@@ -134,6 +146,19 @@ def test_refused_thief_goes_on_in_the_zone_that_hears_last() -> None:
     refused = [sample for sample in samples(forest, 100) if sample.refused_at_once]
     assert refused
     assert all((sample.taps, sample.spent_minor, sample.both_bars_s) == (3, 5000, 0.0) for sample in refused)
+
+
+def test_thief_prefers_a_zone_that_never_hears_to_one_that_a_courier_visits() -> None:
+    rich = replace(
+        APART,
+        zones=(Zone("main", 2), Zone("camp", 1), Zone("forest", 1)),
+        couriers=(Courier(("main", "camp"), ROUND_S, STAY_S),),
+        money=replace(MONEY, balance_minor=100_000, per_tap_cap_minor=100),
+        thief=Thief(60.0, 300.0),
+    )
+    refused = [sample for sample in samples(rich, 200) if sample.refused_at_once]
+    assert refused
+    assert {sample.spent_minor for sample in refused} == {100_000}
 
 
 def test_copy_is_taken_once_a_pace_until_its_bar_has_heard() -> None:

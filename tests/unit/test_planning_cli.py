@@ -219,6 +219,16 @@ def test_option_that_breaks_the_plan_is_not_blamed_on_the_file(example: Path) ->
     assert "line" not in done.stderr
 
 
+def test_mistake_of_an_option_is_said_although_the_file_has_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(EXAMPLE.replace('"forest", "gate"]', '"forst", "gate"]'), encoding="utf-8")
+    assert "'forst'" in run(str(path), *FEW).stderr
+    assert run(str(path), *FEW, "--courier", "main,gate:20m").exit_code == 0
+    done = run(str(path), *FEW, "--courier", "main,nowhere:20m")
+    assert "'nowhere'" in done.stderr
+    assert "forst" not in done.stderr
+
+
 def test_what_an_operator_may_not_have_meant_is_said() -> None:
     alone = Written(zones=example_plan().zones, networks=(("food", "main"),)).plan()
     said = " ".join(warnings(alone))
