@@ -29,7 +29,7 @@ from mesh.testing.disk import Disk, DiskVfs, Fate
 from mesh.testing.shell_machine import Machine
 from mesh.views.card_account import CREDITS
 from mesh.views.card_record import RECORD_BYTES, decode_record, record_hash
-from mesh.views.tap_entry import TapBody, decode_tap
+from mesh.views.tap_entry import TapBody, decode_abort, decode_tap
 from reader.card import BLANK_HASH
 from reader.tap_events import Amber, Green, Notice, Screen
 
@@ -39,6 +39,7 @@ GREEN_IS_COUNTED: Final = "every green is a counted debit"
 SAME_BYTES: Final = "everybody holds the same bytes"
 SAME_VIEWS: Final = "everybody makes the same of them"
 CONFLICTS_SURFACE: Final = "each conflict surfaces at every device"
+HONEST_IS_SERVED: Final = "no honest wristband is refused"
 LIVENESS: Final = "within a bounded time everybody holds the same"
 FAULTS_HAPPEN: Final = "each kind of fault happens"
 
@@ -200,6 +201,12 @@ def cards_sold_twice(logs: Mapping[bytes, list[bytes]]) -> set[bytes]:
     return _consumed_twice(
         (decode_record(body.written[:RECORD_BYTES]).card, _read(body), body.tap_id) for body in bodies
     )
+
+
+def aborted_writes(logs: Mapping[bytes, list[bytes]]) -> set[bytes]:
+    """Hashes of the records that aborted taps may have written."""
+    entries = [entry for log in logs.values() for entry in map(decode_entry, log)]
+    return {decode_abort(entry.body).written_hash for entry in entries if entry.kind == Kind.ABORT}
 
 
 def _read(body: TapBody) -> bytes:

@@ -17,6 +17,7 @@ from typing import Final
 import trio
 
 from mesh.testing.shell_machine import Machine, Signal
+from mesh.views.card_record import SEALED_BYTES
 from reader import screen as screens
 from reader.chips.emulator import Applet
 from reader.chips.image import CardImage
@@ -49,6 +50,11 @@ class Band:
     name: str
     image: CardImage
 
+    def slots(self) -> set[bytes]:
+        """Everything that was ever in either of its slots, torn writes included."""
+        memories = [*self.image.history, self.image.memory]
+        return {memory[at : at + SEALED_BYTES] for memory in memories for at in (0, SEALED_BYTES)}
+
     def clone(self, name: str) -> Band:
         return Band(name, self.image)
 
@@ -74,6 +80,12 @@ class Counter:
 
     def take_away(self) -> None:
         self._band = self._pull = None
+
+    async def answer(self, since: int, seconds: float) -> None:
+        """Wait until anything is shown from screen number `since` on."""
+        with trio.move_on_after(seconds):
+            while len(self.screens) <= since:
+                await self._changed.wait()
 
     async def verdict(self, since: int, seconds: float) -> Screen | None:
         """The first screen from number `since` on that asks somebody to do something; None if none comes."""

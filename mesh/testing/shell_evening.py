@@ -6,7 +6,7 @@ import random
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeGuard
 
 import trio
 
@@ -17,10 +17,13 @@ from mesh.testing.shell_board import Board
 from mesh.testing.shell_checks import (
     CONFLICTS_SURFACE,
     FAULTS_HAPPEN,
+    GREEN_IS_COUNTED,
+    HONEST_IS_SERVED,
     LIVENESS,
     SAME_BYTES,
     Sale,
     Watch,
+    aborted_writes,
     cards_seen_sold_twice,
     cards_sold_twice,
     check_money,
@@ -33,15 +36,16 @@ from mesh.testing.shell_checks import (
 )
 from mesh.testing.shell_counter import Band, Pull
 from mesh.testing.shell_machine import Machine
-from mesh.testing.shell_people import Result, sale, settle, top_up, visit
+from mesh.testing.shell_people import Result, hold, sale, settle, top_up, visit
 from mesh.testing.shell_wire import Air
 from mesh.testing.trace import Trace
 from mesh.testing.venue import Venue, VenueDevice, seed_of
 from mesh.views.automerge_document import DocumentFields, first_document
-from reader.card import card_id
+from mesh.views.card_record import record_hash
+from reader.card import SlotState, card_id, open_slot
 from reader.chips.image import blank_image
 from reader.risk import Decline
-from reader.tap_events import Red, Screen
+from reader.tap_events import Balance, Red, Screen
 
 SELLERS: Final = (
     ("till", (Role.TILL, Role.READER)),
@@ -51,7 +55,8 @@ SELLERS: Final = (
 )
 NORTH: Final = "north"
 SOUTH: Final = "south"
-GUESTS: Final = 4
+HONEST: Final = 5
+"""Wristbands of guests who cheat nobody; two more are cheats'."""
 START_MINOR: Final = 10_000
 CAP_MINOR: Final = 5_000
 LIVENESS_S_MAX: Final = 180.0
@@ -64,6 +69,7 @@ CLONE_TRIES_MAX: Final = 8
 TEARS_TRIED_MAX: Final = 5
 TORN_SHARE: Final = 0.35
 RESET_SHARE: Final = 0.3
+HONEST_DECLINES: Final = frozenset({Decline.SPENT_ELSEWHERE, Decline.NOT_ENOUGH_BALANCE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,7 @@ class Evening:
             for number, device in enumerate(enrolled)
         ]
         self._boards = [self._office, *self._bars]
-        self._bands = [self._band(number) for number in range(GUESTS + 3)]
+        self._bands = [self._band(number) for number in range(HONEST + 2)]
 
     def _board(
         self, enrolled: VenueDevice, directory: Path, open_things: ExitStack, zone: str, *, sells: bool
@@ -141,10 +147,11 @@ class Evening:
             await self._before_doors()
             clone = await self._trouble()
             self._air.heal()
-            async with trio.open_nursery() as closing_time:
-                for bar in self._bars:
-                    closing_time.start_soon(settle, bar, [*self._bands, clone])
+            for bar in self._bars:
+                await settle(bar, [*self._bands, clone])
             await self._until_equal()
+            for band in self._bands[:HONEST]:
+                await self._wristband_shows_what_is_left(band)
             for band in [*self._bands, clone]:
                 await self._third_tap_is_declined(band)
             await self._until_equal()
@@ -171,19 +178,19 @@ class Evening:
 
     async def _trouble(self) -> Band:
         """Streams are reset, devices are apart, a bar loses its power; meanwhile guests buy. Returns the clone."""
-        *honest, unlucky, cheat, copied = self._bands
+        honest, (cheat, copied) = self._bands[:HONEST], self._bands[HONEST:]
         clone = copied.clone("clone")
         self._air.trouble = True
         done = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._reset_streams, done)
             async with trio.open_nursery() as people:
-                for band in honest:
+                for band in honest[1:]:
                     people.start_soon(self._guest, band)
-                people.start_soon(self._power_cut, unlucky)
+                people.start_soon(self._power_cut, honest[0])
                 people.start_soon(self._roll_back, cheat)
                 people.start_soon(self._clone, copied, clone)
-            await self._tear(honest[0])
+            await self._tear(honest[1])
             done.set()
             nursery.cancel_scope.cancel()
         return clone
@@ -249,7 +256,7 @@ class Evening:
     async def _reset_streams(self, done: trio.Event) -> None:
         while not done.is_set():
             await trio.sleep(self._chance.uniform(3.0, 12.0))
-            self._air.reset_some(0.3)
+            self._air.reset_some(RESET_SHARE)
 
     async def _third_tap_is_declined(self, band: Band) -> None:
         """Whoever sells to a wristband that was spent twice says no, and why."""
@@ -265,6 +272,38 @@ class Evening:
                 CONFLICTS_SURFACE,
                 f"{bar.name} sells to a wristband that was spent twice ({found.name}, {reds})",
             )
+
+    async def _wristband_shows_what_is_left(self, band: Band) -> None:
+        """An honest guest's wristband is as good as before, and shows what the venue's ledger says is left."""
+        bar = self._bars[0]
+        card = card_id(self._fields.card_id_key, band.image.uid, band.image.serial)
+        screen = await hold(bar, band)
+        require(isinstance(screen, Balance), HONEST_IS_SERVED, f"{band.name} ends as {screen}")
+        assert isinstance(screen, Balance)
+        left_minor = _device(bar).cards.account(card).balance_minor
+        given_up_minor = await self._given_up_minor(band)
+        require(
+            screen.balance_minor == left_minor - given_up_minor,
+            GREEN_IS_COUNTED,
+            f"{band.name} shows {screen.balance_minor}, the ledger says {left_minor}, {given_up_minor} were given up",
+        )
+        reds = [red.refusal.reason for one in self._bars for red in self._screens(one) if _is_red(red, card)]
+        require(not set(reds) - HONEST_DECLINES, HONEST_IS_SERVED, f"{band.name} was declined: {reds}")
+
+    async def _given_up_minor(self, band: Band) -> int:
+        """What was written to a wristband by taps that were aborted afterwards, or whose end nobody knows."""
+        device = _device(self._office)
+        records = {
+            record_hash(slot.record.encode()): slot.record
+            for data in band.slots()
+            if (slot := open_slot(data, device.devices.sealing_keys)).state is SlotState.VALID and slot.record
+        }
+        ended = aborted_writes(await whole_logs(device))
+        for bar in self._bars:
+            assert bar.terminal is not None
+            ended |= {record_hash(one.intent.written) for one in bar.terminal.machine.open if not one.committed}
+        before = {digest[:8]: record.balance for digest, record in records.items()}
+        return sum(before[record.parent] - record.balance for digest, record in records.items() if digest in ended)
 
     # -- What is there ---------------------------------------------------------------------------------------------
 
@@ -342,3 +381,7 @@ class Evening:
 def _device(board: Board) -> Device:
     assert board.device is not None, f"{board.name} is not up"
     return board.device
+
+
+def _is_red(screen: Screen, card: bytes) -> TypeGuard[Red]:
+    return isinstance(screen, Red) and screen.card == card

@@ -61,13 +61,13 @@ async def visit(
     async with board.queue:
         if not await board.up(PATIENCE_S):
             return Result.LEFT
-        board.command(order)
+        await _ring(board, order)
         for attempt in range(TRIES_MAX):
             if not await board.up(PATIENCE_S):
                 return Result.LEFT
             if attempt == 0 and cut_after_operations is not None:
                 board.machine.cut_power_soon(cut_after_operations)
-            screen = await _hold(board, band, pull if attempt == 0 else None)
+            screen = await hold(board, band, pull if attempt == 0 else None)
             found = _judge(board, screen, chance.random(), gives_up)
             if isinstance(found, Result):
                 return found
@@ -75,7 +75,16 @@ async def visit(
         return Result.LEFT
 
 
-async def _hold(board: Board, band: Band, pull: Pull | None) -> Screen | None:
+async def _ring(board: Board, order: Ring) -> None:
+    """Ring an order up and wait until the screen answers: a wristband that comes first is only looked at."""
+    counter = board.counter
+    if counter is not None:
+        since = len(counter.screens)
+        board.command(order)
+        await counter.answer(since, VERDICT_S)
+
+
+async def hold(board: Board, band: Band, pull: Pull | None = None) -> Screen | None:
     """Hold a wristband until the screen says something; None if it says nothing, or has no power."""
     counter = board.counter
     if counter is None:
@@ -116,23 +125,29 @@ def _judge(board: Board, screen: Screen | None, mood: float, gives_up: float) ->
 async def settle(board: Board, bands: Sequence[Band]) -> None:
     """After closing time: every wristband comes back to this bar, until the bar has no question left open."""
     async with board.queue:
-        for band in bands:
-            for _ in range(TRIES_MAX):
-                is_up = await board.up(PATIENCE_S)
-                assert is_up and board.terminal is not None, "a board is up within a minute"
-                if isinstance(board.terminal.machine.phase, Armed):
-                    board.command(Cancel())
-                    await trio.sleep(AWAY_S)
-                screen = await _hold(board, band, None)
-                if isinstance(screen, Amber) and screen.notice is Notice.ASK_SERVED:
-                    board.command(Served())
-                    await trio.sleep(AWAY_S)
-                elif not isinstance(screen, Green):
-                    break
+        # Twice: an order that one wristband answers may stand before the question that another one does.
+        for band in [*bands, *bands]:
+            await _ask(board, band)
         # What no wristband answered: an order that is given up, and the light that a power cut swallowed.
         board.command(Cancel())
         board.command(Served())
         await trio.sleep(AWAY_S)
+
+
+async def _ask(board: Board, band: Band) -> None:
+    """Hold a wristband until the bar has nothing to ask about it."""
+    for _ in range(TRIES_MAX):
+        is_up = await board.up(PATIENCE_S)
+        assert is_up and board.terminal is not None, "a board is up within a minute"
+        if isinstance(board.terminal.machine.phase, Armed):
+            board.command(Cancel())
+            await trio.sleep(AWAY_S)
+        screen = await hold(board, band)
+        if isinstance(screen, Amber) and screen.notice is Notice.ASK_SERVED:
+            board.command(Served())
+            await trio.sleep(AWAY_S)
+        elif not isinstance(screen, Green):
+            break
 
 
 def sale(amount_minor: int) -> Ring:

@@ -14,7 +14,7 @@ from tests.factory import Venue
 
 
 async def test_link_that_breaks_while_more_waits_to_be_sent_ends_alone(tmp_path: Path) -> None:
-    """Found by seed 97 of the simulated shell: the goodbye met the broken stream, and the whole program ended."""
+    """Found by a seed of the simulated shell: the goodbye met the broken stream, and the whole program ended."""
     venue = Venue()
     own, peer = venue.device("bar A", Role.READER), venue.device("bar B", Role.READER)
     here, _there = trio.testing.memory_stream_pair()
