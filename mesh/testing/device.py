@@ -212,7 +212,9 @@ class Device:
 
         def through() -> None:
             other = peer.process
-            if self.process is not process or other is None or not network.reaches(self, peer):
+            if self.process is not process or other is None:
+                return
+            if not network.reaches(self, peer) or not accepted(self, peer):
                 return
             if any(link.end.peer.serial == peer.certificate.serial for link in process.links.values()):
                 return

@@ -50,15 +50,15 @@ class Faults:
             Fault.SETTLEMENT_POWER_CUT: self._settlement_power_cut,
             Fault.CARD_CLONED: crowd.clone_somebody,
             Fault.CARD_ROLLED_BACK: crowd.roll_somebody_back,
+            Fault.WALK_AWAY: crowd.walk_away,
+            Fault.TORN_WRITE: crowd.tear_write,
         }
 
     def schedule(self) -> None:
-        """Spread what the scenario asks for over the safety phase. What people do by themselves is theirs to do."""
+        """Spread what the scenario asks for over the safety phase."""
         duration = self._world.scenario.duration_s
         for name, count in self._world.scenario.faults.items():
-            happen = self._happen.get(Fault(name))
-            if happen is None:
-                continue
+            happen = self._happen[Fault(name)]
             for _ in range(count):
                 moment = duration * self._random.uniform(FIRST_AT, LAST_AT)
                 self._world.clock.at(moment, partial(self._try, Fault(name), happen))
@@ -67,7 +67,8 @@ class Faults:
         if self._world.healing:
             return
         if happen():
-            self._world.fired[fault.value] += 1
+            # What guests are asked to do is counted when they do it.
+            self._world.fired[fault.value] += fault not in {Fault.WALK_AWAY, Fault.TORN_WRITE}
             self._world.trace.note(self._world.clock.now_us, "world", fault.value)
         else:
             self._world.clock.after(TRIES_AGAIN_S, partial(self._try, fault, happen))
@@ -212,7 +213,6 @@ class Faults:
             return False
         device.crash()
         device.storage.lose_replica()
-        self._world.starter.give_to(device)
         return True
 
     def _clock_jump(self) -> bool:

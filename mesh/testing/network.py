@@ -27,6 +27,8 @@ WINDOW_BYTES: Final = 128 * 1024
 """How much is on a wire at once: what a socket's buffers take."""
 HEARS_OF_THE_END_S: Final = 2.0
 """At most this long after a reset, each side notices by itself."""
+ON_THE_WAY: Final = "on the way"
+"""How the places between zones begin, where a courier walks: no network leads there."""
 HANDSHAKE_TRIPS: Final = 2
 """TCP and TLS 1.3 before the first byte of ours."""
 
@@ -149,7 +151,7 @@ class Network:
         zones = {one.zone, other.zone}
         if zones & self.zones_down:
             return False
-        return len(zones) == 1 or not zones & self.cut_off
+        return len(zones) == 1 or (not zones & self.cut_off and not any(zone.startswith(ON_THE_WAY) for zone in zones))
 
     def enforce(self, host_of: Callable[[str], Host]) -> None:
         """The network changed: connections that it no longer carries go silent both ways, and are found dead later."""

@@ -20,7 +20,7 @@ from mesh.testing.world import World
 from mesh.testing.wristband import Wristband
 from reader.card import card_id
 from reader.tap_events import Amber, Cancel, Green, Notice, NotServed, Red, Screen, Served
-from reader.tap_phases import Unfinished
+from reader.tap_phases import Unfinished, Writing
 
 PATIENCE_S: Final = 8.0
 """After this long without an answer somebody gives up and goes."""
@@ -28,6 +28,9 @@ FETCH_S: Final = (0.3, 3.0)
 """From the order to the wristband being there."""
 AGAIN_S: Final = (0.4, 4.0)
 LAST_ROUND_PAUSE_S: Final = 0.5
+TAP_S: Final = 0.18
+"""About as long as a tap takes."""
+LOOKS_EVERY_S: Final = 0.003
 
 
 @dataclass(slots=True, eq=False)
@@ -74,7 +77,9 @@ class Crowd:
         """By device: who is at the counter."""
         self.orders = 0
         self.turned_away = 0
-        self.walk_aways_asked = 0
+        self._walks_due = 0
+        self._tears_due = 0
+        """How many of the next guests take their wristband away in mid-tap, or in mid-write."""
         self._closing = False
         self._sellers: dict[str, list[Device]] = {}
         self._tills: dict[str, list[Device]] = {}
@@ -162,9 +167,34 @@ class Crowd:
             return
         visit.holds += 1
         counter.hold(visit.attendee.band)
-        walks = self._random.random() < self._plan.walks_away
-        if walks and not self._world.healing:
-            self._world.clock.after(self._random.uniform(0.005, 0.18), lambda: self._take_away(visit))
+        if self._world.healing:
+            return
+        if self._tears_due:
+            self._tears_due -= 1
+            self._take_away_in_mid_write(visit, TAP_S)
+        elif self._walks_due or self._random.random() < self._plan.walks_away:
+            self._walks_due = max(0, self._walks_due - 1)
+            self._world.clock.after(self._random.uniform(0.005, TAP_S), lambda: self._take_away(visit))
+
+    def _take_away_in_mid_write(self, visit: Visit, left_s: float) -> None:
+        """Look every few milliseconds whether the write has begun."""
+        counter = visit.device.counter
+        if visit.is_over or counter is None or left_s <= 0.0:
+            self._tears_due += not self._closing
+        elif isinstance(counter.machine.phase, Writing):
+            self._take_away(visit)
+        else:
+            self._world.clock.after(LOOKS_EVERY_S, lambda: self._take_away_in_mid_write(visit, left_s - LOOKS_EVERY_S))
+
+    def walk_away(self) -> bool:
+        """The next guest takes the wristband away in mid-tap; what comes of it is counted when it happens."""
+        self._walks_due += 1
+        return True
+
+    def tear_write(self) -> bool:
+        """The next guest takes the wristband away while it is written; counted when it happens."""
+        self._tears_due += 1
+        return True
 
     def _take_away(self, visit: Visit) -> None:
         """The wristband is gone before the reader was through with it, if the reader has not been faster."""

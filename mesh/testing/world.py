@@ -26,7 +26,7 @@ from mesh.core.kinds import Operation, Role
 from mesh.testing.clock import Clock
 from mesh.testing.counter import stored_rows
 from mesh.testing.device import Device, accepted
-from mesh.testing.network import Network, Quality
+from mesh.testing.network import ON_THE_WAY, Network, Quality
 from mesh.testing.process import Process
 from mesh.testing.scenario import Fault, Scenario
 from mesh.testing.settlement import Gateway, Settlement
@@ -302,7 +302,7 @@ class World:
 
         def leave() -> None:
             # Between two zones nobody is reached.
-            device.walk_to(f"on the way from {route[at % len(route)]}")
+            device.walk_to(f"{ON_THE_WAY} from {route[at % len(route)]}")
             self._walk(device, route, at + 1, dwell_s, walk_s)
 
         self.clock.after(device.chance.uniform(0.5, 1.5) * walk_s if at else POWER_ON_S, arrive)
