@@ -54,11 +54,12 @@ def play(
     tell: Callable[[str], None] | None = None,
     progress: Callable[[float, World], None] | None = None,
     before: Callable[[World], None] = lambda world: None,
+    after: Callable[[World], None] = lambda world: None,
 ) -> Outcome:
     """Run a scenario from a seed to its end, and examine it.
 
     `tell` gets every line of the trace, `progress` the share of the simulated time that is over, now and then; `before`
-    may change the world before it is switched on.
+    may change the world before it is switched on, `after` when all is over and only the examination is left.
     """
     with World(scenario, seed, tell=tell) as world:
         crowd = Crowd(world, scenario.people)
@@ -73,6 +74,7 @@ def play(
         world.heal()
         world.clock.after(LOOKS_EVERY_S, crowd.last_round)
         _come_together(world, progress)
+        after(world)
         return outcome_of(world)
 
 
