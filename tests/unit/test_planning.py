@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from mesh.planning.changes import clones_to_compare
-from mesh.planning.clone import Sample, clone_noticed, sample_seed
+from mesh.planning.clone import Sample, _Copy, clone_noticed, sample_seed
 from mesh.planning.contacts import World
 from mesh.planning.figures import Quantiles, clone_classes, draw, last_zones
 from mesh.planning.outcome import find_out
@@ -148,17 +148,14 @@ def test_refused_thief_goes_on_in_the_zone_that_hears_last() -> None:
     assert all((sample.taps, sample.spent_minor, sample.both_bars_s) == (3, 5000, 0.0) for sample in refused)
 
 
-def test_thief_prefers_a_zone_that_never_hears_to_one_that_a_courier_visits() -> None:
-    rich = replace(
-        APART,
-        zones=(Zone("main", 2), Zone("camp", 1), Zone("forest", 1)),
-        couriers=(Courier(("main", "camp"), ROUND_S, STAY_S),),
-        money=replace(MONEY, balance_minor=100_000, per_tap_cap_minor=100),
-        thief=Thief(60.0, 300.0),
-    )
-    refused = [sample for sample in samples(rich, 200) if sample.refused_at_once]
-    assert refused
-    assert {sample.spent_minor for sample in refused} == {100_000}
+def test_thief_stays_where_the_next_tap_is_taken_and_else_goes_where_news_comes_last() -> None:
+    plan = replace(APART, zones=(Zone("main", 2), Zone("camp", 1), Zone("forest", 1)), thief=Thief(60.0, 300.0))
+    world = World(plan, 1)
+    copy = _Copy(plan, world, world.spread("main", 0.0))
+    assert copy._next("main", 0.0, {"main": 61.0, "camp": 700.0, "forest": 900.0}) == ("main", 60.0)
+    assert copy._next("main", 0.0, {"main": 60.0, "camp": 700.0, "forest": 900.0}) == ("forest", 300.0)
+    assert copy._next("main", 0.0, {"main": 60.0, "camp": 900.0, "forest": 700.0}) == ("camp", 300.0)
+    assert copy._next("main", 0.0, {"main": 60.0, "camp": 300.0, "forest": 300.0}) is None
 
 
 def test_copy_is_taken_once_a_pace_until_its_bar_has_heard() -> None:
