@@ -26,17 +26,21 @@ from pathlib import Path
 
 from mesh.testing.scheduling import run_deterministically
 from mesh.testing.shell_checks import Violation
-from mesh.testing.shell_evening import Evening, Outcome
+from mesh.testing.shell_evening import Evening
+from mesh.testing.shell_reckoning import Outcome
 from mesh.testing.trace import Trace
 
 __all__ = ["Outcome", "Violation", "run_shell"]
 
 
-def run_shell(seed: int, *, tell: Callable[[str], None] | None = None) -> Outcome:
-    """Play one seed, or raise :class:`Violation`. `tell` is given each line of the trace as it comes."""
+def run_shell(seed: int, *, tell: Callable[[str], None] | None = None, lies_about_sync: bool = False) -> Outcome:
+    """Play one seed, or raise :class:`Violation`. `tell` is given each line of the trace as it comes.
+
+    `lies_about_sync` gives every board a disk that syncs nothing, for seeing a rule broken.
+    """
     with ExitStack() as open_things:
         directory = Path(open_things.enter_context(tempfile.TemporaryDirectory(prefix="tapmesh-sim-")))
-        evening = Evening(seed, directory, open_things, Trace(tell))
+        evening = Evening(seed, directory, open_things, Trace(tell), lies_about_sync=lies_about_sync)
         try:
             return run_deterministically(evening.play, seed=seed)
         except BaseExceptionGroup as group:

@@ -57,6 +57,12 @@ class Board:
     def name(self) -> str:
         return self.machine.name
 
+    @property
+    def opened(self) -> Device:
+        """The device, which is up."""
+        assert self.device is not None, f"{self.name} is not up"
+        return self.device
+
     def command(self, command: Command) -> None:
         """Staff types something; nobody notices where the board has no power."""
         if self._commands is not None and self.machine.is_on:

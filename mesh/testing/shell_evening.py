@@ -1,51 +1,28 @@
-"""One evening of a simulated venue, as its seed has it: who is there, what happens, what must be true at the end."""
+"""One evening of a simulated venue, as its seed has it: who is there, and what happens to them."""
 
 from __future__ import annotations
 
 import random
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypeGuard
+from typing import Final
 
 import trio
 
 from mesh.core.kinds import Kind, Lane, Role
-from mesh.shell.device import Device
 from mesh.testing.disk import simulated_disk
 from mesh.testing.shell_board import Board
-from mesh.testing.shell_checks import (
-    CONFLICTS_SURFACE,
-    FAULTS_HAPPEN,
-    GREEN_IS_COUNTED,
-    HONEST_IS_SERVED,
-    LIVENESS,
-    SAME_BYTES,
-    Sale,
-    Watch,
-    aborted_writes,
-    cards_seen_sold_twice,
-    cards_sold_twice,
-    check_money,
-    check_same_views,
-    check_shown,
-    paid_after_restart,
-    require,
-    sales_seen,
-    whole_logs,
-)
+from mesh.testing.shell_checks import Watch
 from mesh.testing.shell_counter import Band, Pull
 from mesh.testing.shell_machine import Machine
-from mesh.testing.shell_people import Result, hold, sale, settle, top_up, visit
+from mesh.testing.shell_people import Result, sale, settle, top_up, visit
+from mesh.testing.shell_reckoning import LIVENESS_S_MAX, Outcome, Reckoning
 from mesh.testing.shell_wire import Air
 from mesh.testing.trace import Trace
 from mesh.testing.venue import Venue, VenueDevice, seed_of
 from mesh.views.automerge_document import DocumentFields, first_document
-from mesh.views.card_record import record_hash
-from reader.card import SlotState, card_id, open_slot
 from reader.chips.image import blank_image
-from reader.risk import Decline
-from reader.tap_events import Balance, Red, Screen
 
 SELLERS: Final = (
     ("till", (Role.TILL, Role.READER)),
@@ -59,9 +36,6 @@ HONEST: Final = 5
 """Wristbands of guests who cheat nobody; two more are cheats'."""
 START_MINOR: Final = 10_000
 CAP_MINOR: Final = 5_000
-LIVENESS_S_MAX: Final = 180.0
-"""Of virtual time, until everybody holds the same: restarts of 20 s and retries of 10 s are in it."""
-LOOK_S: Final = 0.5
 CUT_OPERATIONS_MAX: Final = 24
 """A tap takes about so many operations of the disk."""
 CUTS_TRIED_MAX: Final = 5
@@ -69,36 +43,18 @@ CLONE_TRIES_MAX: Final = 8
 TEARS_TRIED_MAX: Final = 5
 TORN_SHARE: Final = 0.35
 RESET_SHARE: Final = 0.3
-HONEST_DECLINES: Final = frozenset({Decline.SPENT_ELSEWHERE, Decline.NOT_ENOUGH_BALANCE})
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What happened in a run that broke no rule."""
-
-    seed: int
-    trace_hash: str
-    """32 hexadecimal digits over (virtual time, device, what happened) of everything that happened."""
-    devices: int
-    virtual_s: float
-    entries: int
-    greens: int
-    tears: int
-    power_cuts: int
-    resets: int
-    streams: int
-    conflicts: int
-    looks: int
-    """How often what was shown was compared with what the disk would hold."""
 
 
 class Evening:
     """The devices, the wristbands, and the order of events of one seed."""
 
-    def __init__(self, seed: int, directory: Path, open_things: ExitStack, trace: Trace) -> None:
+    def __init__(
+        self, seed: int, directory: Path, open_things: ExitStack, trace: Trace, *, lies_about_sync: bool
+    ) -> None:
         self._seed = seed
         self._chance = random.Random(f"{seed}/evening")
         self._trace = trace
+        self._lies_about_sync = lies_about_sync
         self._air = Air(seed)
         self._fields = DocumentFields(
             name=f"Simulated {seed}",
@@ -122,6 +78,7 @@ class Evening:
             for number, device in enumerate(enrolled)
         ]
         self._boards = [self._office, *self._bars]
+        self._reckoning = Reckoning(seed, self._boards, self._air, trace, self._fields.card_id_key)
         self._bands = [self._band(number) for number in range(HONEST + 2)]
 
     def _board(
@@ -131,7 +88,9 @@ class Evening:
         place, scratch = enrolled.write_directory(directory / name), directory / f"{name} seen"
         scratch.mkdir()
         vfs = open_things.enter_context(simulated_disk())
-        machine = Machine(self._seed, enrolled.certificate, place, vfs, self._trace)
+        machine = Machine(
+            self._seed, enrolled.certificate, place, vfs, self._trace, lies_about_sync=self._lies_about_sync
+        )
         chance = random.Random(f"{self._seed}/{name}/counter")
         return Board(machine, self._air, Watch(machine, self._scratch, scratch), zone, sells=sells, chance=chance)
 
@@ -149,32 +108,32 @@ class Evening:
             self._air.heal()
             for bar in self._bars:
                 await settle(bar, [*self._bands, clone])
-            await self._until_equal()
+            await self._reckoning.until_equal()
             for band in self._bands[:HONEST]:
-                await self._wristband_shows_what_is_left(band)
+                await self._reckoning.wristband_shows_what_is_left(band)
             for band in [*self._bands, clone]:
-                await self._third_tap_is_declined(band)
-            await self._until_equal()
-            outcome = await self._check()
+                await self._reckoning.third_tap_is_declined(band)
+            await self._reckoning.until_equal()
+            outcome = await self._reckoning.check()
             nursery.cancel_scope.cancel()
         return outcome
 
     async def _before_doors(self) -> None:
         """The office publishes the venue; the till fills every wristband; everybody hears of both."""
         assert await self._office.up(LIVENESS_S_MAX)
-        device = _device(self._office)
+        device = self._office.opened
         log_id = await device.open_lane(Lane.CONTROL)
         await device.append(Lane.CONTROL, Kind.VENUE_CHANGE, first_document(log_id, self._fields))
         for der in self._certificates:
             await device.append(Lane.CONTROL, Kind.DEVICE, der)
-        await self._until_equal()
+        await self._reckoning.until_equal()
         # As over night. A clean end syncs what others sent; a power cut takes a bar back to it, not to nothing.
         for board in self._boards:
             board.restart()
-        await self._until_equal()
+        await self._reckoning.until_equal()
         for band in self._bands:
             assert await visit(self._bars[0], band, top_up(START_MINOR), self._chance) is Result.PAID
-        await self._until_equal()
+        await self._reckoning.until_equal()
 
     async def _trouble(self) -> Band:
         """Streams are reset, devices are apart, a bar loses its power; meanwhile guests buy. Returns the clone."""
@@ -234,7 +193,7 @@ class Evening:
     async def _tear(self, band: Band) -> None:
         """Where no wristband was pulled away by chance, one is."""
         for _ in range(TEARS_TRIED_MAX):
-            if self._tears():
+            if self._reckoning.tears():
                 break
             await visit(self._bars[0], band, sale(100), self._chance, pull=Pull.WRITING)
 
@@ -257,131 +216,3 @@ class Evening:
         while not done.is_set():
             await trio.sleep(self._chance.uniform(3.0, 12.0))
             self._air.reset_some(RESET_SHARE)
-
-    async def _third_tap_is_declined(self, band: Band) -> None:
-        """Whoever sells to a wristband that was spent twice says no, and why."""
-        card = card_id(self._fields.card_id_key, band.image.uid, band.image.serial)
-        if card not in cards_seen_sold_twice(self._seen()):
-            return
-        for bar in self._bars:
-            since = len(self._screens(bar))
-            found = await visit(bar, band, sale(100), self._chance)
-            reds = [screen.refusal.reason for screen in self._screens(bar)[since:] if isinstance(screen, Red)]
-            require(
-                found is Result.DECLINED and Decline.HELD in reds,
-                CONFLICTS_SURFACE,
-                f"{bar.name} sells to a wristband that was spent twice ({found.name}, {reds})",
-            )
-
-    async def _wristband_shows_what_is_left(self, band: Band) -> None:
-        """An honest guest's wristband is as good as before, and shows what the venue's ledger says is left."""
-        bar = self._bars[0]
-        card = card_id(self._fields.card_id_key, band.image.uid, band.image.serial)
-        screen = await hold(bar, band)
-        require(isinstance(screen, Balance), HONEST_IS_SERVED, f"{band.name} ends as {screen}")
-        assert isinstance(screen, Balance)
-        left_minor = _device(bar).cards.account(card).balance_minor
-        given_up_minor = await self._given_up_minor(band)
-        require(
-            screen.balance_minor == left_minor - given_up_minor,
-            GREEN_IS_COUNTED,
-            f"{band.name} shows {screen.balance_minor}, the ledger says {left_minor}, {given_up_minor} were given up",
-        )
-        reds = [red.refusal.reason for one in self._bars for red in self._screens(one) if _is_red(red, card)]
-        require(not set(reds) - HONEST_DECLINES, HONEST_IS_SERVED, f"{band.name} was declined: {reds}")
-
-    async def _given_up_minor(self, band: Band) -> int:
-        """What was written to a wristband by taps that were aborted afterwards, or whose end nobody knows."""
-        device = _device(self._office)
-        records = {
-            record_hash(slot.record.encode()): slot.record
-            for data in band.slots()
-            if (slot := open_slot(data, device.devices.sealing_keys)).state is SlotState.VALID and slot.record
-        }
-        ended = aborted_writes(await whole_logs(device))
-        for bar in self._bars:
-            assert bar.terminal is not None
-            ended |= {record_hash(one.intent.written) for one in bar.terminal.machine.open if not one.committed}
-        before = {digest[:8]: record.balance for digest, record in records.items()}
-        return sum(before[record.parent] - record.balance for digest, record in records.items() if digest in ended)
-
-    # -- What is there ---------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def _screens(bar: Board) -> list[Screen]:
-        return [*bar.screens, *(bar.counter.screens if bar.counter else ())]
-
-    def _seen(self) -> dict[bytes, Sale]:
-        return {tap_id: sale for bar in self._bars for tap_id, sale in sales_seen(self._screens(bar)).items()}
-
-    def _tears(self) -> int:
-        return sum(bar.tears + (bar.counter.tears if bar.counter else 0) for bar in self._bars)
-
-    async def _until_equal(self) -> None:
-        """Everybody is up, holds the same, has verified it, and has told its people of every conflict; or too late."""
-        twice = cards_seen_sold_twice(self._seen())
-        why = "nobody was asked"
-        with trio.move_on_after(LIVENESS_S_MAX):
-            while True:
-                why = self._what_is_missing(twice)
-                if not why:
-                    return
-                await trio.sleep(LOOK_S)
-        require(False, LIVENESS, f"after {LIVENESS_S_MAX:.0f} s {why}")
-
-    def _what_is_missing(self, twice: set[bytes]) -> str:
-        digests: set[bytes] = set()
-        for board in self._boards:
-            device = board.device
-            if device is None or not board.machine.is_on:
-                return f"{board.name} is not up"
-            if device.node.pending_logs or device.verifier.pending:
-                return f"{board.name} misses {device.node.pending_logs} logs, {device.verifier.pending} signatures"
-            if not twice <= board.surfaced:
-                return f"{board.name} has told nobody of {len(twice - board.surfaced)} conflicts"
-            if board.sells and device.venue.document() is None:
-                return f"{board.name} has no venue document"
-            digests.add(device.node.frontier.digest())
-        return "" if len(digests) == 1 else f"there are {len(digests)} different sets of logs"
-
-    async def _check(self) -> Outcome:
-        devices = [_device(board) for board in self._boards]
-        all_logs = [await whole_logs(device) for device in devices]
-        logs = all_logs[0]
-        for device, other in zip(devices, all_logs, strict=True):
-            require(other == logs, SAME_BYTES, f"{device.certificate.name} holds other bytes")
-            check_same_views(devices[0], device)
-        check_shown(logs, [board.watch for board in self._boards])
-        seen = self._seen()
-        paid = {tap_id: what for bar in self._bars for tap_id, what in paid_after_restart(self._screens(bar)).items()}
-        check_money(devices[0], seen, paid)
-        twice = cards_sold_twice(logs)
-        require({conflict.card for conflict in devices[0].cards.all_conflicts()} == twice, CONFLICTS_SURFACE, "others")
-        for board in self._boards:
-            require(board.surfaced == twice, CONFLICTS_SURFACE, f"{board.name} tells of {len(board.surfaced)}")
-        outcome = Outcome(
-            seed=self._seed,
-            trace_hash=self._trace.hash,
-            devices=len(devices),
-            virtual_s=round(trio.current_time(), 3),
-            entries=sum(map(len, logs.values())),
-            greens=len(seen),
-            tears=self._tears(),
-            power_cuts=sum(board.machine.power_cuts for board in self._boards),
-            resets=self._air.resets,
-            streams=self._air.streams,
-            conflicts=len(twice),
-            looks=sum(board.watch.looks for board in self._boards),
-        )
-        faults = (outcome.tears, outcome.power_cuts, outcome.resets, outcome.conflicts)
-        require(all(faults), FAULTS_HAPPEN, f"tears, power cuts, resets, conflicts: {faults}")
-        return outcome
-
-
-def _device(board: Board) -> Device:
-    assert board.device is not None, f"{board.name} is not up"
-    return board.device
-
-
-def _is_red(screen: Screen, card: bytes) -> TypeGuard[Red]:
-    return isinstance(screen, Red) and screen.card == card

@@ -60,12 +60,22 @@ class PowerGone(StorageError):
 class Machine:
     """See the module's docstring. `seed` and the device's name decide everything that chance decides here."""
 
-    def __init__(self, seed: int, certificate: DeviceCertificate, directory: Path, vfs: DiskVfs, trace: Trace) -> None:
+    def __init__(
+        self,
+        seed: int,
+        certificate: DeviceCertificate,
+        directory: Path,
+        vfs: DiskVfs,
+        trace: Trace,
+        *,
+        lies_about_sync: bool = False,
+    ) -> None:
         self.name = certificate.name
         self.certificate = certificate
         self.directory = directory
         self.vfs = vfs
-        self.disk = vfs.insert(Disk(seed=self._number(seed, "disk")))
+        self._lies_about_sync = lies_about_sync
+        self.disk = vfs.insert(Disk(seed=self._number(seed, "disk"), lies_about_sync=lies_about_sync))
         self.power_cuts = 0
         self.when_cut: Callable[[], None] = lambda: None
         """What ends the program that runs here: without power it is gone at once."""
@@ -112,7 +122,8 @@ class Machine:
         """The power is back: put in the disk as the cut left it, by a fate that chance decides."""
         fate = self._power.choice(list(Fate))
         image = self.disk.after_power_cut(fate)
-        self.disk = self.vfs.insert(Disk(image, seed=self._power.getrandbits(32)))
+        seed = self._power.getrandbits(32)
+        self.disk = self.vfs.insert(Disk(image, seed=seed, lies_about_sync=self._lies_about_sync))
         self.power_cuts += 1
         self.note(f"boots, pending writes {fate.value}")
         return fate

@@ -15,7 +15,8 @@ from typing import Final
 
 import pytest
 
-from mesh.testing.shell import run_shell
+from mesh.testing.shell import Violation, run_shell
+from mesh.testing.shell_checks import DURABLE_BEFORE_VISIBLE
 
 TREE: Final = Path(__file__).resolve().parents[2]
 GOLDEN: Final = Path(__file__).with_name("shell_golden.json")
@@ -32,6 +33,13 @@ ELSEWHERE: Final = 2
 def test_venue_of_real_shells_keeps_every_rule(seed: int) -> None:
     outcome = run_shell(seed)
     assert outcome.greens > 0 and outcome.looks > 0
+
+
+def test_disk_that_syncs_nothing_is_found_by_the_first_thing_that_is_shown() -> None:
+    """That a seed can fail: what devices show is not what their disks would hold."""
+    with pytest.raises(Violation) as broken:
+        run_shell(1, lies_about_sync=True)
+    assert broken.value.rule == DURABLE_BEFORE_VISIBLE
 
 
 @pytest.mark.soak
