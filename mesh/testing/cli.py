@@ -35,13 +35,27 @@ class BadRequest(LocalError):
 @click.command()
 @click.argument("scenario", required=False)
 @click.option("--list", "lists", is_flag=True, help="Name the packaged scenarios, and end.")
-@click.option("--seed", type=click.IntRange(0, SEED_MAX), help="The same seed, the same run  [default: the file's]")
+@click.option(
+    "--seed", type=click.IntRange(0, SEED_MAX), metavar="N", help="The same seed, the same run  [default: the file's]"
+)
 @click.option("--seeds", metavar="A-B", help="Play all of these seeds, on every core.")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write what happens.")
 @click.option("--shrink", "shrinks", is_flag=True, help="Where a check is violated, look for a smaller scenario.")
-@click.option("--tries", default=TRIES, show_default=True, type=click.IntRange(1), help="Runs that --shrink may take.")
-@click.option("--jobs", type=click.IntRange(1, 256), help="Seeds that are played at once  [default: one for each core]")
+@click.option(
+    "--tries",
+    default=TRIES,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(1),
+    help="Runs that --shrink may take.",
+)
+@click.option(
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(1, 256),
+    help="Seeds that are played at once  [default: one for each core]",
+)
 def sim(scenario: str | None, *, lists: bool, in_json: bool, shrinks: bool, **options: object) -> None:
     """Play a whole venue in virtual time: readers, couriers, gateways, people, faults and thieves, from one seed.
 
@@ -93,13 +107,18 @@ def _play(
     jobs: int | None,
 ) -> Shown:
     """Everything that was asked for, and how long it took."""
-    if seeds is not None and (seed is not None or trace is not None):
-        raise BadRequest("--seeds plays many seeds; --seed and --trace are about one. Leave one of them out")
+    if seeds is not None and seed is not None:
+        raise BadRequest("--seed is for one seed and --seeds for many: leave one of them out")
+    if trace is not None and (seeds is not None or shrinks):
+        raise BadRequest("--trace writes what happens in one run: leave it out, or leave --seeds and --shrink out")
     began = time.monotonic()
-    if seeds is None:
-        played = [_one(scenario, scenario.seed if seed is None else seed, named, trace)]
-    else:
+    only = scenario.seed if seed is None else seed
+    if seeds is not None:
         played = _many(scenario, _parsed(seeds), jobs or cores())
+    elif shrinks:
+        played = _many(scenario, range(only, only + 1), 1)
+    else:
+        played = [_one(scenario, only, named, trace)]
     shrunk = None
     if shrinks:
         first = next((one for one in played if not one.holds), None)

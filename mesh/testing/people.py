@@ -88,6 +88,10 @@ class Crowd:
                 is_till = Role.TILL in device.certificate.roles
                 (self._tills if is_till else self._sellers).setdefault(device.zone, []).append(device)
 
+    def opens(self, bar: Device) -> None:
+        """One more bar sells to whoever is in its zone."""
+        self._sellers.setdefault(bar.zone, []).append(bar)
+
     def counter_moved(self, dead: Device, spare: Device) -> None:
         """A spare device stands where another one died."""
         for counters in (self._sellers, self._tills):
@@ -173,8 +177,9 @@ class Crowd:
             self._tears_due -= 1
             self._take_away_in_mid_write(visit, TAP_S)
         elif self._walks_due or self._random.random() < self._plan.walks_away:
-            self._walks_due = max(0, self._walks_due - 1)
-            self._world.clock.after(self._random.uniform(0.005, TAP_S), lambda: self._take_away(visit))
+            due = min(1, self._walks_due)
+            self._walks_due -= due
+            self._world.clock.after(self._random.uniform(0.005, TAP_S), lambda: self._walk_off(visit, due))
 
     def _take_away_in_mid_write(self, visit: Visit, left_s: float) -> None:
         """Look every few milliseconds whether the write has begun."""
@@ -196,15 +201,21 @@ class Crowd:
         self._tears_due += 1
         return True
 
-    def _take_away(self, visit: Visit) -> None:
+    def _walk_off(self, visit: Visit, due: int) -> None:
+        """Somebody leaves in mid-tap; where the reader was faster, a walk that is due falls to the next guest."""
+        if not self._take_away(visit):
+            self._walks_due += due
+
+    def _take_away(self, visit: Visit) -> bool:
         """The wristband is gone before the reader was through with it, if the reader has not been faster."""
         counter = visit.device.counter
         if visit.is_over or counter is None or counter.on_antenna is not visit.attendee.band:
-            return
+            return False
         self._world.fired[Fault.WALK_AWAY.value] += 1
         tears = visit.attendee.band.tears
         counter.take_away()
         self._world.fired[Fault.TORN_WRITE.value] += visit.attendee.band.tears - tears
+        return True
 
     def _give_up(self, visit: Visit) -> None:
         """No answer for too long (the reader died, or nothing happens): the guest goes."""

@@ -25,6 +25,7 @@ same, is said in docs/SIMULATOR.md. A scenario and a seed are a whole run.
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -39,6 +40,9 @@ from mesh.testing.network import Quality
 SCENARIO_BYTES_MAX: Final = 64 * 1024
 DEVICES_MAX: Final = 2000
 PEOPLE_MAX: Final = 200_000
+SCENARIO_NAME_CHARS_MAX: Final = 32
+ZONE_NAME_CHARS_MAX: Final = 16
+"""Names of devices and of ways between zones are made of it."""
 
 _T = TypeVar("_T")
 
@@ -200,10 +204,11 @@ def check(scenario: Scenario) -> None:
     names = [zone.name for zone in scenario.zones]
     if not names or len(set(names)) != len(names):
         raise BadScenario("a scenario has at least one zone, and no two of the same name")
+    _check_name("name", scenario.name, SCENARIO_NAME_CHARS_MAX)
+    for zone in scenario.zones:
+        _check_name("a zone's name", zone.name, ZONE_NAME_CHARS_MAX)
     for courier in scenario.couriers:
-        for stop in courier.route:
-            if stop not in names:
-                raise BadScenario(f"a courier walks to {stop!r}, but the zones are {', '.join(names)}")
+        _check_courier(courier, names)
     _check_kinds("fault", scenario.faults, [fault.value for fault in Fault])
     _check_kinds("adversary", scenario.adversaries, [adversary.value for adversary in Adversary])
     if not 1 <= scenario.devices <= DEVICES_MAX:
@@ -214,12 +219,55 @@ def check(scenario: Scenario) -> None:
         raise BadScenario("duration_s and settle_s are more than nothing")
     if not any(zone.tills for zone in scenario.zones):
         raise BadScenario("somewhere there must be a till: without one no wristband ever has a balance")
+    if not any(zone.readers for zone in scenario.zones):
+        raise BadScenario("somewhere there must be a reader: without one there is no bar to go to")
+    _check_values(scenario)
+
+
+def _check_name(what: str, name: str, chars_max: int) -> None:
+    if not 1 <= len(name) <= chars_max or not name.isascii() or not name.isprintable() or name != name.strip():
+        raise BadScenario(f"{what} is plain text of 1 to {chars_max} characters, not {name!r}")
+
+
+def _check_courier(courier: Courier, zones: list[str]) -> None:
+    for stop in courier.route:
+        if stop not in zones:
+            raise BadScenario(f"a courier walks to {stop!r}, but the zones are {', '.join(zones)}")
+    if len(set(courier.route)) < 2:
+        raise BadScenario('a courier walks between zones: give the route at least two, as route = ["north", "forest"]')
+    if not courier.dwell_s > 0 or not courier.walk_s > 0:
+        raise BadScenario("a courier's dwell_s and walk_s are more than nothing")
+
+
+def _check_values(scenario: Scenario) -> None:
+    """Shares are from 0 to 1; what is divided by, or waited for again and again, is more than nothing."""
+    people = scenario.people
+    shares = {f"people.{name}": getattr(people, name) for name in ("moves", "walks_away", "holds_again", "cancels")}
+    shares["real_signatures"] = scenario.real_signatures
+    positive = {"tick_s": scenario.tick_s, "gateway_poll_s": scenario.gateway_poll_s}
+    positive |= {"people.price_cents": people.price_cents[0], "people.clone_pace_s": people.clone_pace_s[0]}
+    for name, quality in (("network", scenario.network), ("backbone", scenario.backbone)):
+        shares |= {f"{name}.loss": quality.loss, f"{name}.split": quality.split}
+        positive[f"{name}.rate_kbit_s"] = quality.rate_kbit_s
+    for name, share in shares.items():
+        if share > 1:
+            raise BadScenario(f"{name} is a share, from 0 to 1 (0.05 is one in twenty), not {share:g}")
+    for name, value in positive.items():
+        if not value > 0:
+            raise BadScenario(f"{name} is more than nothing, not {value:g}")
+    if people.top_up_cents[0] < 100:
+        raise BadScenario(
+            f"people.top_up_cents begins with 100 or more: a till takes whole notes and coins, not "
+            f"{people.top_up_cents[0]}"
+        )
 
 
 def _check_kinds(what: str, asked: Mapping[str, int], known: list[str]) -> None:
     for name, count in asked.items():
         if name not in known:
-            raise BadScenario(f"there is no {what} {name!r}; there are: {', '.join(sorted(known))}")
+            close = difflib.get_close_matches(name, known, n=1)
+            meant = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(sorted(known))}"
+            raise BadScenario(f"there is no {what} {name!r}; {meant}")
         if type(count) is not int or not 0 <= count <= 10_000:
             raise BadScenario(f"{what} {name!r} happens a whole number of times, not {count!r}")
 
@@ -232,7 +280,9 @@ def _build(kind: type[_T], table: Mapping[str, object], where: str) -> _T:
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in known:
-            raise BadScenario(f"{where}{key} is not known; there are: {', '.join(known)}")
+            close = difflib.get_close_matches(key, known, n=1)
+            meant = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
+            raise BadScenario(f"{where}{key} is not known; {meant}")
         values[key] = _value(hints[key], value, f"{where}{key}")
     for name, one in known.items():
         if name not in values and one.default is MISSING and one.default_factory is MISSING:
