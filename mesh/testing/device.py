@@ -7,7 +7,7 @@ what was on the air, takes the newest unsynced writes, and lets every connection
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -78,10 +78,12 @@ class Device:
         fsync_ms: tuple[float, float],
         links_wanted: int = LINKS_WANTED,
         quality: Quality | None = None,
+        name: str | None = None,
     ) -> None:
+        """`name` tells a second box with the same keys from the first; otherwise it is the certificate's."""
         self.world = world
         self.enrolled = enrolled
-        self.name = enrolled.certificate.name
+        self.name = enrolled.certificate.name if name is None else name
         self.zone = zone
         self.chance = chance
         self.network_quality = quality
@@ -90,6 +92,8 @@ class Device:
         self.storage.failed = self.crash
         self.process: Process | None = None
         self.counter: Counter | None = None
+        self.program: Callable[..., Process] = Process
+        """What is started at a boot: an adversary has a program of its own."""
         self.lives = Lives()
         self.gone = False
         """Lost for good: it never comes back."""

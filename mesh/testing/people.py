@@ -81,6 +81,8 @@ class Crowd:
         self._tears_due = 0
         """How many of the next guests take their wristband away in mid-tap, or in mid-write."""
         self._closing = False
+        self._busiest = max(plan.by_hour, default=1.0)
+        self._turns: list[Attendee] = []
         self._sellers: dict[str, list[Device]] = {}
         self._tills: dict[str, list[Device]] = {}
         for device in world.devices.values():
@@ -111,15 +113,33 @@ class Crowd:
         self._closing = True
 
     def _next_order(self) -> None:
-        if self._closing:
-            return
-        self._world.clock.after(self._random.expovariate(self._plan.taps_per_s), self._order)
+        """The next guest, at the rate of the busiest hour; in others many are only imagined."""
+        if not self._closing:
+            self._world.clock.after(self._random.expovariate(self._plan.taps_per_s * self._busiest), self._order)
 
     def _order(self) -> None:
+        most = self._plan.orders_max
+        if most and len(self._world.truth.paid) >= most:
+            self.close_doors()
+        hour = int(self._world.clock.now // 3600) % 24
+        wanted = self._plan.by_hour[hour] / self._busiest if self._plan.by_hour else 1.0
+        if wanted == 0.0 and not self._closing:
+            # Nobody comes before the next full hour.
+            self._world.clock.at((self._world.clock.now // 3600 + 1) * 3600, self._next_order)
+            return
         self._next_order()
-        attendee = self._random.choice(self.attendees)
-        if not attendee.is_busy and not attendee.is_thief:
+        if wanted < 1.0 and self._random.random() >= wanted:
+            return
+        attendee = self._whose_turn()
+        if not attendee.is_busy and not attendee.is_thief and not self._closing:
             self.goes_to_buy(attendee)
+
+    def _whose_turn(self) -> Attendee:
+        """Everybody comes equally often, in a new order each time round."""
+        if not self._turns:
+            self._turns = list(self.attendees)
+            self._random.shuffle(self._turns)
+        return self._turns.pop()
 
     def goes_to_buy(self, attendee: Attendee) -> None:
         """One order of somebody: at a bar of the zone, or at a till if there is too little on the wristband."""

@@ -99,6 +99,15 @@ class MemoryStore:
         self._undo: list[Callable[[], None]] | None = None
         """How the transaction under way is taken back; None outside of one."""
 
+    def copy(self) -> MemoryStore:
+        """Another file with the same content: a backup, or a copied card."""
+        other = MemoryStore(self._shared)
+        other._genesis = dict(self._genesis)
+        other._logs = {log_id: dict(branches) for log_id, branches in self._logs.items()}
+        other._intents, other._evidence = dict(self._intents), dict(self._evidence)
+        other._statements = dict(self._statements)
+        return other
+
     # -- Transactions ----------------------------------------------------------------------------------------------
 
     def transact(self, work: Callable[[MemoryStore], None]) -> list[Callable[[], None]]:

@@ -12,35 +12,40 @@ Nothing here reads a clock or draws chance but from the seed; the same seed is t
 
 from __future__ import annotations
 
+import hashlib
 import random
 import tempfile
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+from mesh.core.frontier import Frontier
 from mesh.core.kinds import Operation, Role
+from mesh.limits import BRANCHES_PER_LOG_MAX
 from mesh.testing.clock import Clock
 from mesh.testing.counter import stored_rows
 from mesh.testing.device import Device, accepted
 from mesh.testing.network import ON_THE_WAY, Network, Quality
 from mesh.testing.process import Process
-from mesh.testing.scenario import Fault, Scenario
+from mesh.testing.scenario import Adversary, Fault, Scenario, Zone
 from mesh.testing.settlement import Gateway, Settlement
 from mesh.testing.signatures import cheap_signatures, shared_verification
 from mesh.testing.starter import Starter
 from mesh.testing.store import Pieces
 from mesh.testing.trace import Trace
 from mesh.testing.venue import Venue, VenueDevice
-from mesh.views.cards import Conflict
+from mesh.views.cards import Conflict, Sharing
 from reader.tap_events import Amber, Green, Notice, Red, Screen
 
 SLOW_LINK: Final = Quality(latency_ms=(20.0, 120.0), loss=0.02, rate_kbit_s=200.0)
 OFFICE: Final = "office"
 POWER_ON_S: Final = 2.0
+FORGET_S: Final = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,9 @@ class Truth:
     sent: Tally[str] = field(default_factory=Tally)
     """Entries put on wires, by receiving device."""
     refused_for_network: int = 0
+    rolled_away: set[bytes] = field(default_factory=set)
+    """Tap ids of orders whose entry was lost with a device's newer own store when an older backup was put back, before
+    two other devices had it for good. Nobody can bring those back, and no check asks for them."""
 
 
 class World:
@@ -92,6 +100,7 @@ class World:
         self.clock = Clock()
         self.trace = Trace(tell)
         self.pieces = Pieces()
+        self.sharing = Sharing()
         self.truth = Truth()
         self.fired: Tally[str] = Tally()
         """How often each kind of fault, and each adversary, has really done something."""
@@ -128,11 +137,18 @@ class World:
             power_cuts=Fault.SETTLEMENT_POWER_CUT.value in scenario.faults,
         )
         self._resources.callback(self.settlement.close)
-        self.starter = Starter(
-            self.office.enrolled, scenario, [d.enrolled for d in self.devices.values()] + self._drawer, settled
-        )
+        self.clock.after(FORGET_S, self._forget)
+        self.crooked = [(Adversary(kind), self._enrol_for(kind, at)) for kind, at in _each(scenario.adversaries)]
+        """Who is enrolled before doors like everybody else, and then behaves badly (mesh.testing.adversaries)."""
+        enrolled = [d.enrolled for d in self.devices.values()] + self._drawer + [device for _, device in self.crooked]
+        self.starter = Starter(self.office.enrolled, scenario, enrolled, settled)
         for device in self.devices.values():
             self.starter.give_to(device)
+
+    def _forget(self) -> None:
+        """What views share stays shared; what nobody has any more is let go."""
+        self.sharing.known.clear()
+        self.clock.after(FORGET_S, self._forget)
 
     def __enter__(self) -> Self:
         return self
@@ -167,9 +183,9 @@ class World:
     def _add(self, name: str, zone: str, *roles: Role) -> Device:
         return self.add_device(self.venue.device(name, *roles), zone)
 
-    def add_device(self, enrolled: VenueDevice, zone: str) -> Device:
-        """A device of the venue, switched off."""
-        name = enrolled.certificate.name
+    def add_device(self, enrolled: VenueDevice, zone: str, name: str | None = None) -> Device:
+        """A device of the venue, switched off; `name` for a second box with the keys of another."""
+        name = enrolled.certificate.name if name is None else name
         device = Device(
             self,
             enrolled,
@@ -177,9 +193,14 @@ class World:
             self.chance(f"device {name}"),
             fsync_ms=self.scenario.disk.fsync_ms,
             links_wanted=self.scenario.links_wanted,
+            name=name,
         )
         self.devices[name] = device
         return device
+
+    def _enrol_for(self, kind: str, at: int) -> VenueDevice:
+        role = Role.GATEWAY if kind == Adversary.WITHHOLDING_GATEWAY.value else Role.READER
+        return self.venue.device(f"{kind.replace('_', ' ')} {at + 1}", role)
 
     def spare(self, zone: str, *roles: Role) -> Device | None:
         """A device that was enrolled before doors and lies in a drawer; None when the drawer is empty."""
@@ -196,7 +217,8 @@ class World:
         self._on_boot[name] = then
 
     def make_process(self, device: Device) -> Process:
-        process = Process(self, device.enrolled, device.storage, device.zone, device.chance)
+        process = device.program(self, device.enrolled, device.storage, device.zone, device.chance)
+        process.name = device.name
         process.clock_off_ms = device.clock_off_ms
         if Role.COURIER in device.certificate.roles:
             process.node.zone_bound = True
@@ -226,7 +248,10 @@ class World:
         return [
             other
             for other in self.devices.values()
-            if other is not device and other.is_up and self.network.reaches(device, other) and accepted(device, other)
+            if other.certificate.serial != device.certificate.serial  # neither itself nor a copy of itself
+            and other.is_up
+            and self.network.reaches(device, other)
+            and accepted(device, other)
         ]
 
     def network_changed(self) -> None:
@@ -280,7 +305,7 @@ class World:
     def sends_run(self, device: str, to: str, log_id: bytes, last_seq: int, count: int) -> None:
         self.truth.sent[to] += count
         sender = self.devices[device]
-        if sender.process is not None and log_id in sender.process.own_logs:
+        if sender.is_honest and sender.process is not None and log_id in sender.process.own_logs:
             durable = sender.storage.own.height(log_id)
             if durable is None or last_seq > durable:
                 self.truth.visible_too_early.append((device, to))
@@ -292,8 +317,26 @@ class World:
         chance = self.chance("switching on")
         for device in list(self.devices.values()):
             self.clock.after(chance.uniform(0.0, POWER_ON_S), device.boot)
+        for zone in self.scenario.zones:
+            if zone.down_s[0] > 0:
+                rhythm = self.chance(f"rhythm of {zone.name}")
+                # Zones begin somewhere in their rhythm, not all at once.
+                self.clock.after(rhythm.uniform(0.0, zone.up_s[1] + zone.down_s[1]), partial(self._down, zone, rhythm))
         for at, courier in enumerate(self.scenario.couriers):
             self._walk(self.devices[f"courier {at + 1}"], courier.route, 0, courier.dwell_s, courier.walk_s)
+
+    def _down(self, zone: Zone, rhythm: random.Random) -> None:
+        if not self.healing:
+            self.fired[Fault.ZONE_DOWN.value] += 1
+            self.network.zones_down.add(zone.name)
+            self.network_changed()
+            self.clock.after(rhythm.uniform(*zone.down_s), partial(self._up, zone, rhythm))
+
+    def _up(self, zone: Zone, rhythm: random.Random) -> None:
+        if not self.healing:
+            self.network.zones_down.discard(zone.name)
+            self.network_changed()
+            self.clock.after(rhythm.uniform(*zone.up_s), partial(self._down, zone, rhythm))
 
     def _walk(self, device: Device, route: tuple[str, ...], at: int, dwell_s: float, walk_s: float) -> None:
         def arrive() -> None:
@@ -353,7 +396,35 @@ class World:
         )
 
     def digests(self, devices: Iterable[Device]) -> set[bytes]:
-        return {device.process.node.frontier.digest() for device in devices if device.process is not None}
+        frontiers = [device.process.node.frontier for device in devices if device.process is not None]
+        return {held_in(frontier, self.overflowing()) for frontier in frontiers}
+
+    def overflowing(self) -> frozenset[bytes]:
+        """Logs of which a liar signed more branches than an honest device keeps.
+
+        What overflows stays where it was received, and is named there (DESIGN.md, "Sync"; ADR 43): of these logs, and
+        of no others, two devices may hold different branches.
+        """
+        liars = {device.certificate.serial for device in self.devices.values() if not device.is_honest}
+        return frozenset(
+            log_id
+            for device in self.honest
+            if liars and device.process is not None
+            for log_id, log in device.process.node.frontier.logs.items()
+            if len(log.branches) >= BRANCHES_PER_LOG_MAX and log.genesis.certificate.serial in liars
+        )
+
+
+def held_in(frontier: Frontier, without: frozenset[bytes]) -> bytes:
+    """What the digest of a frontier would be if it held nothing of some logs; equal for equal sets of the rest."""
+    if not without:
+        return frontier.digest()
+    logs = (frontier.logs[log_id].summary() for log_id in sorted(frontier.logs.keys() - without))
+    return hashlib.sha256(repr([(log.log_id, log.heads, log.islands) for log in logs]).encode()).digest()
+
+
+def _each(counts: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    return ((kind, at) for kind, count in sorted(counts.items()) for at in range(count))
 
 
 class PeopleLike(Protocol):
