@@ -16,7 +16,7 @@ from mesh.errors import StorageError
 from mesh.shell.device import ConflictSurfaced, Device, ForkSurfaced, Notice, open_device
 from mesh.shell.network import Endpoint, Network, Settings
 from mesh.shell.notice_lines import author_name
-from mesh.testing.shell_checks import Watch, WatchedLinks, require
+from mesh.testing.shell_checks import Watch, WatchedLinks, WatchedVenue, require
 from mesh.testing.shell_counter import Counter
 from mesh.testing.shell_machine import Machine, Signal
 from mesh.testing.shell_wire import Air, AirCarrier
@@ -130,12 +130,14 @@ class Board:
                     await trio.sleep_forever()
 
     async def _open_counter(self, device: Device, nursery: trio.Nursery) -> None:
+        venue = WatchedVenue(VenueViews(device.views, lambda log_id: author_name(device, log_id)), device)
+
         def before_green(green: Green) -> None:
             self.watch.look(device, green.intent.tap_id)
+            venue.before_green(green)
 
         await device.open_lane(Lane.MONEY)
         self.counter = Counter(self.machine, self._chance, before_green)
-        venue = VenueViews(device.views, lambda log_id: author_name(device, log_id))
         journal = await open_journal(device)
         surroundings = self.machine.surroundings
         self.terminal = Terminal(self.counter, journal, venue, EnrolledIdentity(device), self.counter, surroundings)

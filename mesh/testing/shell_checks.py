@@ -2,6 +2,7 @@
 
 * *Durable before visible*: at everything a device hands to a link, and at every green light, what it shows of its own
   logs is what its disk would hold if the power went at this moment (:class:`Watch`).
+* *Nobody sells to a record that is known there to be spent* (:class:`WatchedVenue`).
 * *No acknowledged entry lost*: whatever was shown to others is in everybody's logs at the end.
 * *Every green is a counted debit*, to the cent, and nothing else is one.
 * *Everybody holds the same bytes*, and makes the same of them.
@@ -27,10 +28,12 @@ from mesh.shell.device import Device
 from mesh.shell.store import OWN_FILE, Durability, RunStore
 from mesh.testing.disk import Disk, DiskVfs, Fate
 from mesh.testing.shell_machine import Machine
-from mesh.views.card_account import CREDITS
+from mesh.views.card_account import CREDITS, HASH_PREFIX_BYTES
 from mesh.views.card_record import RECORD_BYTES, decode_record, record_hash
+from mesh.views.cards import CardStanding
 from mesh.views.tap_entry import TapBody, decode_abort, decode_tap
 from reader.card import BLANK_HASH
+from reader.ports import Venue, VenueTerms
 from reader.tap_events import Amber, Green, Notice, Screen
 
 DURABLE_BEFORE_VISIBLE: Final = "durable before visible"
@@ -38,6 +41,7 @@ ACKNOWLEDGED_STAYS: Final = "no acknowledged entry lost"
 GREEN_IS_COUNTED: Final = "every green is a counted debit"
 SAME_BYTES: Final = "everybody holds the same bytes"
 SAME_VIEWS: Final = "everybody makes the same of them"
+SPENT_ONCE_WHERE_KNOWN: Final = "nobody sells to a record that is known there to be spent"
 CONFLICTS_SURFACE: Final = "each conflict surfaces at every device"
 HONEST_IS_SERVED: Final = "no honest wristband is refused"
 LIVENESS: Final = "within a bounded time everybody holds the same"
@@ -130,6 +134,41 @@ class WatchedLinks:
     def _look(self) -> None:
         if self._watch.machine.is_on:
             self._watch.look(self._device)
+
+
+class WatchedVenue:
+    """Implements `reader.ports.Venue` around a device's own, and remembers which wristbands it could have known about.
+
+    What is known is read off the accounts of the merged logs, not off the standing that the terminal asks for.
+    """
+
+    def __init__(self, inner: Venue, device: Device) -> None:
+        self._inner, self._device = inner, device
+        self._spent: set[bytes] = set()
+        """Tap ids of orders for which the wristband showed a record that this device knew to be spent."""
+
+    def terms(self) -> VenueTerms | None:
+        return self._inner.terms()
+
+    def keys_by_id(self, key_id: bytes) -> Sequence[bytes]:
+        return self._inner.keys_by_id(key_id)
+
+    def name_of(self, log_id: bytes) -> str:
+        return self._inner.name_of(log_id)
+
+    def standing(
+        self, card: bytes, record_hash: bytes, parent: bytes, tap_id: bytes, writer: bytes | None
+    ) -> CardStanding:
+        counted = self._device.cards.account(card).counted
+        if any(fact.consumed == record_hash[:HASH_PREFIX_BYTES] and fact.tap_id != tap_id for fact in counted):
+            self._spent.add(tap_id)
+        return self._inner.standing(card, record_hash, parent, tap_id, writer)
+
+    def before_green(self, green: Green) -> None:
+        """Somebody is about to be told that it is paid."""
+        name = self._device.certificate.name
+        known = not green.already and green.intent.tap_id in self._spent
+        require(not known, SPENT_ONCE_WHERE_KNOWN, f"{name} sells to a record that it knows to be spent")
 
 
 @dataclass(frozen=True, slots=True)
