@@ -1,0 +1,96 @@
+"""Devices that behave badly for a whole run, each kind as a scenario counts it (`[adversaries] forger = 1`).
+
+Each is one device more, enrolled before doors like all others. All of them are bars that guests go to, but for the
+gateway. What each does is in its file; what must hold all the same is in :mod:`mesh.testing.checks`:
+
+* :mod:`two_faced`: the equivocator.
+* :mod:`signers`: the forger, the brancher.
+* :mod:`talkers`: the liar about its frontier, the silent announcer, the flooder.
+* :mod:`keys`: the revoked device that goes on; a backup put back and a card storage copied, which are no crimes.
+* here: the gateway that withholds logs.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mesh.core.kinds import Role
+from mesh.testing.adversaries.crooked import Crooked
+from mesh.testing.adversaries.keys import GoesOn, copy_in_time, restore_in_time, revoke_in_time
+from mesh.testing.adversaries.signers import Brancher, Forger
+from mesh.testing.adversaries.talkers import Flooder, FrontierLiar, SilentAnnouncer
+from mesh.testing.adversaries.two_faced import Equivocator
+from mesh.testing.device import Device
+from mesh.testing.people import Crowd
+from mesh.testing.process import Process
+from mesh.testing.scenario import Adversary, BadScenario
+from mesh.testing.world import World
+
+PROGRAMS: Final[dict[Adversary, type[Crooked]]] = {
+    program.kind: program for program in (Equivocator, Forger, FrontierLiar, SilentAnnouncer, Flooder, Brancher, GoesOn)
+}
+HONEST: Final = frozenset({Adversary.RESTORED_BACKUP, Adversary.CLONED_CARD_STORAGE})
+"""Kinds whose device signs nothing that it should not: nobody may hold anything against it."""
+WITHHOLDS: Final = 0.5
+"""Share of the logs that a dishonest gateway keeps to itself."""
+
+
+def let_in(world: World, crowd: Crowd) -> None:
+    """Make the scenario's adversaries a part of the world, before it is switched on."""
+    if not world.crooked:
+        return
+    chance = world.chance("adversaries")
+    zones = [zone.name for zone in world.scenario.zones if zone.readers]
+    for kind, enrolled in world.crooked:
+        is_gateway = kind is Adversary.WITHHOLDING_GATEWAY
+        device = world.add_device(enrolled, chance.choice(_gateway_zones(world) if is_gateway else zones))
+        world.starter.give_to(device)
+        device.is_honest = kind in HONEST
+        if kind in PROGRAMS:
+            device.program = PROGRAMS[kind]
+        if not is_gateway:
+            crowd.opens(device)
+        _plan(world, crowd, kind, device, chance.choice(zones))
+    for device in world.devices.values():
+        # A device of the product links with all of its zone (mesh.shell.network). With only a few links to choose, one
+        # could have liars alone around it, and no protocol helps against that.
+        device.links_wanted += len(world.crooked)
+
+
+def _plan(world: World, crowd: Crowd, kind: Adversary, device: Device, elsewhere: str) -> None:
+    """What happens at a moment of the run."""
+    match kind:
+        case Adversary.REVOKED:
+            revoke_in_time(world, device)
+        case Adversary.RESTORED_BACKUP:
+            restore_in_time(world, device)
+        case Adversary.CLONED_CARD_STORAGE:
+            copy_in_time(world, crowd, device, elsewhere)
+        case Adversary.WITHHOLDING_GATEWAY:
+            _withhold(world, device)
+        case _:
+            pass
+
+
+def _gateway_zones(world: World) -> list[str]:
+    """Where honest gateways are: a venue whose only gateway withholds does not settle, and no check asks for it."""
+    zones = [d.zone for d in world.devices.values() if Role.GATEWAY in d.certificate.roles and d.is_honest]
+    if not zones:
+        raise BadScenario("a gateway that withholds is to be made good for by an honest one: there is none")
+    return zones
+
+
+def _withhold(world: World, gateway: Device) -> None:
+    chance = world.chance(f"adversary {gateway.name}")
+    kept: dict[bytes, bool] = {}
+
+    def withholds(log_id: bytes) -> bool:
+        if log_id not in kept:
+            kept[log_id] = chance.random() < WITHHOLDS
+            world.fired[Adversary.WITHHOLDING_GATEWAY.value] += kept[log_id]
+        return kept[log_id]
+
+    def begin(device: Device, process: Process) -> None:
+        world.gateways[device.name].withholds = withholds
+
+    world.on_boot(gateway.name, begin)
