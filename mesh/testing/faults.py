@@ -223,9 +223,14 @@ class Faults:
         device.process.clock_off_ms = device.clock_off_ms
         return True
 
+    def _may_be_lost(self) -> list[Device]:
+        """Readers that work. Not those that something else is to happen to all night: it never would."""
+        marked = {enrolled.certificate.name for _, enrolled in self._world.crooked}
+        return [d for d in self._world.devices.values() if d.is_up and d.sells and d.certificate.name not in marked]
+
     def _reader_lost(self) -> bool:
         """A reader breaks for good. What only it holds is lost with it, and is named."""
-        readers = [d for d in self._world.devices.values() if d.is_up and d.sells and d.is_honest]
+        readers = self._may_be_lost()
         if len(readers) < 2:
             return False
         self._random.choice(readers).power_cut(None)
@@ -233,7 +238,7 @@ class Faults:
 
     def _reader_swapped(self) -> bool:
         """A reader dies in mid-shift, and a spare one, enrolled before doors, takes its counter."""
-        readers = [d for d in self._world.devices.values() if d.is_up and d.sells and d.is_honest]
+        readers = self._may_be_lost()
         if len(readers) < 2:
             return False
         dead = self._random.choice(readers)

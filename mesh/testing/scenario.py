@@ -26,9 +26,10 @@ same, is said in docs/SIMULATOR.md. A scenario and a seed are a whole run.
 from __future__ import annotations
 
 import difflib
+import random
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from types import UnionType
@@ -158,6 +159,8 @@ class Scenario:
     faults: Mapping[str, int] = field(default_factory=dict)
     fault_lasts_s: tuple[float, float] = (5.0, 60.0)
     adversaries: Mapping[str, int] = field(default_factory=dict)
+    adversaries_at_once: int = 0
+    """How many of these kinds each seed draws to come; 0: all of them come."""
     real_signatures: float = 0.0
     """Share of the seeds that sign and verify with Ed25519; the others with a keyed hash."""
     links_wanted: int = 3
@@ -170,6 +173,15 @@ class Scenario:
     def devices(self) -> int:
         """Devices without adversaries' own."""
         return sum(zone.readers + zone.tills + zone.gateways for zone in self.zones) + len(self.couriers) + 1
+
+
+def drawn(scenario: Scenario, seed: int) -> Scenario:
+    """The scenario as this seed plays it: with those adversaries that it draws."""
+    kinds, wanted = sorted(scenario.adversaries), scenario.adversaries_at_once
+    if not 0 < wanted < len(kinds):
+        return scenario
+    come = random.Random(f"{scenario.name}/{seed}/who comes").sample(kinds, wanted)
+    return replace(scenario, adversaries={kind: scenario.adversaries[kind] for kind in sorted(come)})
 
 
 def load_scenario(path: Path) -> Scenario:

@@ -32,7 +32,7 @@ from mesh.testing.counter import stored_rows
 from mesh.testing.device import Device, accepted
 from mesh.testing.network import ON_THE_WAY, Network, Quality
 from mesh.testing.process import Process
-from mesh.testing.scenario import Adversary, Fault, Scenario, Zone
+from mesh.testing.scenario import Adversary, Fault, Scenario, Zone, drawn
 from mesh.testing.settlement import Gateway, Settlement
 from mesh.testing.signatures import cheap_signatures, shared_verification
 from mesh.testing.starter import Starter
@@ -94,7 +94,7 @@ class World:
         tell: Callable[[str], None] | None = None,
         directory: Path | None = None,
     ) -> None:
-        self.scenario = scenario
+        scenario = self.scenario = drawn(scenario, seed)
         self.seed = seed
         self.random = random.Random(f"{scenario.name}/{seed}")
         self.clock = Clock()
