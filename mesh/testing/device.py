@@ -41,8 +41,12 @@ class Venue(Surroundings, Protocol):
         """A fresh process of a device."""
         ...
 
-    def peers(self, device: Device) -> list[Device]:
-        """Devices that run and can be reached from this one now."""
+    def peers(self, device: Device, *, across: bool) -> list[Device]:
+        """Devices that run and can be reached from this one now; those of other zones only where `across`."""
+        ...
+
+    def somebody_moved(self) -> None:
+        """A device is in another zone now."""
         ...
 
     def screen(self, device: Device, screen: Screen) -> None:
@@ -197,16 +201,18 @@ class Device:
 
     def _wanted_peer(self, process: Process) -> Device | None:
         """A device to dial: of the own zone, or of another that a gateway collects from."""
-        linked = {link.end.peer.serial: link for link in process.links.values()}
+        across = bool(self.certificate.roles & ACROSS_ZONES) and not process.node.zone_bound
+        zones = [process.zone_of(number) for number in process.links]
+        lacks_near = zones.count(self.zone) < self.links_wanted
+        if not lacks_near and not across:
+            return None
+        linked = {link.end.peer.serial for link in process.links.values()}
         now = self.world.clock.now
         refused = {serial for serial, until in process.refused_until.items() if until > now}
-        peers = [p for p in self.world.peers(self) if p.certificate.serial not in linked.keys() | refused]
+        peers = [p for p in self.world.peers(self, across=across) if p.certificate.serial not in linked | refused]
         near = [peer for peer in peers if peer.zone == self.zone]
-        zones = [process.zone_of(number) for number in process.links]
-        if near and sum(zone == self.zone for zone in zones) < self.links_wanted:
+        if near and lacks_near:
             return self.chance.choice(near)
-        if not self.certificate.roles & ACROSS_ZONES or process.node.zone_bound:
-            return None
         far = [p for p in peers if p.zone != self.zone and zones.count(p.zone) < LINKS_ACROSS_WANTED]
         return self.chance.choice(far) if far else None
 
@@ -235,6 +241,7 @@ class Device:
     def walk_to(self, zone: str) -> None:
         """The device is carried to another zone."""
         self.zone = zone
+        self.world.somebody_moved()
         if self.process is not None:
             for link in list(self.process.links.values()):
                 self.world.network.reset(link.end.connection)

@@ -94,6 +94,14 @@ class Crowd:
         """One more bar sells to whoever is in its zone."""
         self._sellers.setdefault(bar.zone, []).append(bar)
 
+    def sends_somebody(self, bar: Device) -> None:
+        """Somebody who has money and nothing else to do goes to this bar."""
+        able = [one for one in self.attendees if one.balance_minor and not one.is_busy and not one.is_thief]
+        if able and not self._closing:
+            guest = self._random.choice(able)
+            price = min(guest.balance_minor, self._random.randint(*self._plan.price_cents))
+            self.visit(guest, [bar], Operation.SALE, price)
+
     def counter_moved(self, dead: Device, spare: Device) -> None:
         """A spare device stands where another one died."""
         for counters in (self._sellers, self._tills):

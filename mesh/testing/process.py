@@ -59,7 +59,7 @@ from mesh.testing.storage import Storage
 from mesh.testing.store import MemoryStore
 from mesh.testing.trace import Trace
 from mesh.testing.venue import VenueDevice
-from mesh.views.cards import CardsView, Conflict, TapRef
+from mesh.views.cards import CardsView, Conflict, Sharing, TapRef
 from mesh.views.everything import Views
 from mesh.views.evidence import is_tap, make_case
 
@@ -77,6 +77,7 @@ class Surroundings(Protocol):
     trace: Trace
     network: Network
     tick_s: float
+    sharing: Sharing
 
     def surfaced(self, device: str, conflict: Conflict) -> None:
         """A conflict is proven on a device, offline."""
@@ -135,7 +136,7 @@ class Process:
         self.root: VenueRoot = enrolled.venue.root
         self.storage = storage
         self.chance = chance
-        self.views = Views(self.root)
+        self.views = Views(self.root, world.sharing)
         self.node = Node(enrolled.certificate, self.root, zone)
         self.own_logs: set[bytes] = set()
         self.alive = True
@@ -492,7 +493,15 @@ class Process:
         """These cards have a conflict now and had none before: prove it from signed entries alone, and keep that."""
         for card in cards:
             for conflict in self.cards.conflicts(card):
+                if self.storage.is_committing and any(tap.log_id in self.own_logs for tap in conflict.taps):
+                    # Perhaps an entry of this device's own that came back from peers: it is not in own.db yet.
+                    self.world.clock.after(READ_BACK_S[1], partial(self._surface_again, card))
+                    break
                 self._prove(card, conflict)
+
+    def _surface_again(self, card: bytes) -> None:
+        if self.alive:
+            self._surface([card])
 
     def _prove(self, card: bytes, conflict: Conflict) -> None:
         taps = conflict.taps[:CASE_TAPS_MAX]

@@ -102,6 +102,9 @@ class Zone:
     gateways: int = 0
     connected: bool = True
     """Whether a backbone leads from it to the other zones; if not, only couriers do."""
+    up_s: tuple[float, float] = (0.0, 0.0)
+    down_s: tuple[float, float] = (0.0, 0.0)
+    """How long its access point works and fails in turns, by chance between least and most; zeros: it works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,10 @@ class People:
     """Chance that somebody takes the wristband away in mid-tap."""
     holds_again: float = 0.7
     """Chance that somebody who is asked to hold the wristband again does."""
+    by_hour: tuple[float, ...] = ()
+    """The spend profile of a day: 24 factors of `taps_per_s`, the first for the hour in which the scenario begins."""
+    orders_max: int = 0
+    """The bars close for good after this many orders were paid; 0: they do not."""
     cancels: float = 0.03
     """Chance that an order is cancelled before the wristband comes."""
     clone_pace_s: tuple[float, float] = (5.0, 40.0)
@@ -256,6 +263,11 @@ def _check_values(scenario: Scenario) -> None:
     people = scenario.people
     shares = {f"people.{name}": getattr(people, name) for name in ("moves", "walks_away", "holds_again", "cancels")}
     shares["real_signatures"] = scenario.real_signatures
+    if len(people.by_hour) not in {0, 24}:
+        raise BadScenario(f"people.by_hour has a factor for each of 24 hours, not {len(people.by_hour)}")
+    for zone in scenario.zones:
+        if (zone.up_s[0] > 0) != (zone.down_s[0] > 0):
+            raise BadScenario(f"zone {zone.name!r} has both up_s and down_s, each more than nothing, or neither")
     positive = {"tick_s": scenario.tick_s, "gateway_poll_s": scenario.gateway_poll_s}
     positive |= {"people.price_cents": people.price_cents[0], "people.clone_pace_s": people.clone_pace_s[0]}
     for name, quality in (("network", scenario.network), ("backbone", scenario.backbone)):

@@ -26,7 +26,7 @@ _NOWHERE: Final = Path("memory")
 class StoredPiece:
     """One stored run and, through `before`, every run of its branch below it. Never changed once it is there."""
 
-    __slots__ = ("_following", "before", "entries", "first_seq", "last_seq", "tip_id")
+    __slots__ = ("_following", "_ids", "before", "entries", "first_seq", "last_seq", "tip_id")
 
     def __init__(
         self, before: StoredPiece | None, first_seq: int, last_seq: int, tip_id: bytes, entries: tuple[bytes, ...]
@@ -36,7 +36,15 @@ class StoredPiece:
         self.last_seq = last_seq
         self.tip_id = tip_id
         self.entries = entries
+        self._ids: tuple[bytes, ...] | None = None
         self._following: dict[bytes, StoredPiece] = {}
+
+    @property
+    def ids(self) -> tuple[bytes, ...]:
+        """The ids of its entries, worked out once for whoever holds it."""
+        if self._ids is None:
+            self._ids = tuple(map(entry_id, self.entries))
+        return self._ids
 
     def follow(self, first_seq: int, last_seq: int, tip_id: bytes, entries: Sequence[bytes]) -> StoredPiece:
         """The piece with these entries behind this one; the same one for whoever stores the same."""
@@ -339,10 +347,10 @@ class MemoryStore:
 
 def _ids(branches: dict[int, _Branch]) -> frozenset[bytes]:
     return frozenset(
-        entry_id(entry)
+        identifier
         for branch in branches.values()
         for piece in branch.pieces(branch.from_seq)
-        for entry in piece.entries
+        for identifier in piece.ids
     )
 
 

@@ -30,6 +30,7 @@ from mesh.limits import BRANCHES_PER_LOG_MAX
 from mesh.testing.clock import Clock
 from mesh.testing.counter import stored_rows
 from mesh.testing.device import Device, accepted
+from mesh.testing.memo import shared_runs
 from mesh.testing.network import ON_THE_WAY, Network, Quality
 from mesh.testing.process import Process
 from mesh.testing.scenario import Adversary, Fault, Scenario, Zone, drawn
@@ -116,10 +117,12 @@ class World:
         self._resources = ExitStack()
         real = self.chance("signatures").random() < scenario.real_signatures
         self._resources.enter_context(shared_verification() if real else cheap_signatures())
+        self._resources.enter_context(shared_runs())
         if directory is None:
             directory = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="tapmesh-sim-")))
         self.venue = Venue(f"{scenario.name} {seed}")
         self.devices: dict[str, Device] = {}
+        self._zones: dict[str, list[Device]] | None = None
         self.gateways: dict[str, Gateway] = {}
         self.every_gateway: list[Gateway] = []
         self._on_boot: dict[str, Callable[[Device, Process], None]] = {}
@@ -196,6 +199,7 @@ class World:
             name=name,
         )
         self.devices[name] = device
+        self.somebody_moved()
         return device
 
     def _enrol_for(self, kind: str, at: int) -> VenueDevice:
@@ -242,23 +246,42 @@ class World:
             then(device, process)
         if self.people is not None:
             self.people.booted(device)
-        self.network_changed()
+        self.network_changed(device.zone)
 
-    def peers(self, device: Device) -> list[Device]:
+    def peers(self, device: Device, *, across: bool) -> list[Device]:
+        near = self._in_zones().get(device.zone, ())
         return [
             other
-            for other in self.devices.values()
+            for other in (self.devices.values() if across else near)
             if other.certificate.serial != device.certificate.serial  # neither itself nor a copy of itself
             and other.is_up
             and self.network.reaches(device, other)
             and accepted(device, other)
         ]
 
-    def network_changed(self) -> None:
-        """Connections that are not carried any more break; whoever lacks company looks for it."""
+    def _in_zones(self) -> dict[str, list[Device]]:
+        """Who is where; looked up anew after somebody has moved or come."""
+        if self._zones is None:
+            self._zones = {}
+            for device in self.devices.values():
+                self._zones.setdefault(device.zone, []).append(device)
+        return self._zones
+
+    def somebody_moved(self) -> None:
+        self._zones = None
+
+    def network_changed(self, zone: str | None = None) -> None:
+        """Connections that are not carried any more break; whoever lacks company looks for it.
+
+        Where only one zone changed, only its devices do, and those that link zones.
+        """
         self.network.enforce(self.devices.__getitem__)
-        for device in self.devices.values():
+        near = self.devices.values() if zone is None else self._in_zones().get(zone, ())
+        for device in near:
             device.dial_soon()
+        if zone is not None:
+            for name in self.gateways:
+                self.devices[name].dial_soon()
 
     @property
     def honest(self) -> list[Device]:
@@ -329,13 +352,13 @@ class World:
         if not self.healing:
             self.fired[Fault.ZONE_DOWN.value] += 1
             self.network.zones_down.add(zone.name)
-            self.network_changed()
+            self.network_changed(zone.name)
             self.clock.after(rhythm.uniform(*zone.down_s), partial(self._up, zone, rhythm))
 
     def _up(self, zone: Zone, rhythm: random.Random) -> None:
         if not self.healing:
             self.network.zones_down.discard(zone.name)
-            self.network_changed()
+            self.network_changed(zone.name)
             self.clock.after(rhythm.uniform(*zone.up_s), partial(self._down, zone, rhythm))
 
     def _walk(self, device: Device, route: tuple[str, ...], at: int, dwell_s: float, walk_s: float) -> None:

@@ -7,9 +7,10 @@ facts are kept packed, 103 bytes a tap, and evaluated when somebody asks, so tha
 
 from __future__ import annotations
 
+import hashlib
 import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -28,6 +29,8 @@ _PACKED: Final = struct.Struct(f">16s16s16sIIiB{RECORD_BYTES}s")
 hashing it at once would be a tenth of the fold."""
 _CONSUMED_AT: Final = 0
 _TAP_ID_AT: Final = 16
+_LOG_AT: Final = 48
+_SEQ_AT: Final = 52
 _TAP: Final = int(Kind.TAP)
 
 
@@ -95,17 +98,33 @@ class _AbortPlace(NamedTuple):
     entry_id: bytes
 
 
+@dataclass(slots=True)
+class Sharing:
+    """What the views of many devices in one process have in common (a simulator's): equal facts are one object."""
+
+    numbers: dict[bytes, int] = field(default_factory=dict)
+    """Every log has the same number in all of them."""
+    known: dict[bytes, bytes] = field(default_factory=dict)
+    """The first of all equal byte strings. May be cleared at any time: what is shared stays shared."""
+    ordered: dict[bytes, bytes] = field(default_factory=dict)
+    """Facts as a digest takes them, by facts as they are held."""
+
+    def one(self, value: bytes) -> bytes:
+        return self.known.setdefault(value, value)
+
+
 class CardsView:
     """The fold. One instance per node; it sees each entry at least once, in any order.
 
     `trust` says which entries count; it is the caller's where other views ask it too.
     """
 
-    def __init__(self, trust: TrustView | None = None) -> None:
+    def __init__(self, trust: TrustView | None = None, sharing: Sharing | None = None) -> None:
         self.trust = TrustView() if trust is None else trust
         self._cards: dict[bytes, bytes] = {}
-        self._logs: list[_Log] = []
+        self._logs: dict[int, _Log] = {}
         self._log_numbers: dict[bytes, int] = {}
+        self._sharing = sharing
         self._aborts: dict[bytes, dict[_AbortPlace, None]] = {}
         self._refused: dict[tuple[int, int], Refusal] = {}
         self._collided: set[bytes] = set()
@@ -116,8 +135,11 @@ class CardsView:
     def open_log(self, log_id: bytes, genesis: Genesis) -> None:
         """Say who writes a log, before its first entry is folded."""
         if log_id not in self._log_numbers:
-            self._log_numbers[log_id] = len(self._logs)
-            self._logs.append(_Log(log_id, author_of(genesis.certificate), genesis.known_heads))
+            number = len(self._logs)
+            if self._sharing is not None:
+                number = self._sharing.numbers.setdefault(log_id, len(self._sharing.numbers))
+            self._log_numbers[log_id] = number
+            self._logs[number] = _Log(log_id, author_of(genesis.certificate), genesis.known_heads)
             self.trust.open_log(log_id, genesis.certificate.serial)
 
     def fold(self, run: Run) -> list[bytes]:
@@ -148,6 +170,7 @@ class CardsView:
         decoded = decode_taps([fields[6] for fields in taps])
         judged = judge_taps(decoded, self._logs[number].author)
         cards, pack = self._cards, _PACKED.pack
+        one = None if self._sharing is None else self._sharing.one
         for fields, identifier, values, found in zip(taps, ids, decoded, judged, strict=True):
             if isinstance(found, Refusal):
                 self._refuse(number, fields[2], found)
@@ -158,11 +181,11 @@ class CardsView:
             packed = pack(consumed, tap_id, identifier, number, fields[2], amount, operation, written)
             held = cards.get(card)
             if held is None:
-                cards[card] = packed
+                cards[card if one is None else one(card)] = packed if one is None else one(packed)
             elif consumed in held or tap_id in held:
                 self._collide(card, held, packed, touched)
             else:
-                cards[card] = held + packed
+                cards[card] = held + packed if one is None else one(held + packed)
 
     def _collide(self, card: bytes, held: bytes, packed: bytes, touched: list[bytes]) -> None:
         """Perhaps something else consumed the same record, or has the same tap id, or this very entry came again."""
@@ -215,9 +238,22 @@ class CardsView:
         """Every card with at least one well-formed tap."""
         return self._cards.keys()
 
-    def log_ids(self) -> list[bytes]:
-        """The logs that were opened, in the order of the numbers that facts name them by."""
-        return [log.log_id for log in self._logs]
+    def log_ids(self) -> dict[int, bytes]:
+        """The logs that were opened, by the numbers that facts name them by."""
+        return {number: log.log_id for number, log in self._logs.items()}
+
+    def digest(self) -> bytes:
+        """32 bytes over every fact that is held, whether or not it counts: equal for equal sets of entries."""
+        digest = hashlib.sha256()
+        known = {} if self._sharing is None else self._sharing.ordered
+        ids = {number.to_bytes(4, "big"): log.log_id for number, log in self._logs.items()}
+        for card in sorted(self._cards):
+            held = self._cards[card]
+            ordered = known.get(held)
+            if ordered is None:
+                ordered = known[held] = _ordered(held, ids)
+            digest.update(card + len(ordered).to_bytes(4, "big") + ordered)
+        return digest.digest()
 
     def account(self, card: bytes) -> CardAccount:
         """The venue's ledger of one card, from everything held here."""
@@ -296,6 +332,12 @@ def _fact(packed: tuple[bytes, bytes, bytes, int, int, int, int, bytes]) -> TapF
     consumed, tap_id, entry_id, log, seq, amount, operation, written = packed
     written_hash = record_hash(written)[:HASH_PREFIX_BYTES]
     return TapFact(consumed, written_hash, tap_id, entry_id, log, seq, amount, operation, writer_of(written))
+
+
+def _ordered(held: bytes, log_ids: Mapping[bytes, bytes]) -> bytes:
+    """A card's facts once each, in order, with log ids for a view's own numbers."""
+    facts = {held[at : at + _PACKED.size] for at in range(0, len(held), _PACKED.size)}
+    return b"".join(sorted(f[:_LOG_AT] + log_ids[f[_LOG_AT:_SEQ_AT]] + f[_SEQ_AT:] for f in facts))
 
 
 def _stands_at(held: bytes, offset: int, value: bytes) -> bool:

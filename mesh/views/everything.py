@@ -9,7 +9,7 @@ from mesh.core.certificate import VenueRoot
 from mesh.core.chain import Genesis, Run
 from mesh.core.kinds import Kind, Lane, Role
 from mesh.views.bundle_keys import BundleKeysView
-from mesh.views.cards import CardsView
+from mesh.views.cards import CardsView, Sharing
 from mesh.views.devices import DevicesView
 from mesh.views.trust import TrustView
 from mesh.views.venue_document import VenueDocumentView
@@ -18,9 +18,9 @@ from mesh.views.venue_document import VenueDocumentView
 class Views:
     """What the merged logs mean, as far as they are held."""
 
-    def __init__(self, root: VenueRoot) -> None:
+    def __init__(self, root: VenueRoot, sharing: Sharing | None = None) -> None:
         self.trust = TrustView()
-        self.cards = CardsView(self.trust)
+        self.cards = CardsView(self.trust, sharing)
         self.venue = VenueDocumentView(self.trust)
         self.devices = DevicesView(root)
         self.bundle_keys = BundleKeysView(self.trust)
