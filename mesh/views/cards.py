@@ -128,7 +128,8 @@ class CardsView:
         self._aborts: dict[bytes, dict[_AbortPlace, None]] = {}
         self._refused: dict[tuple[int, int], Refusal] = {}
         self._collided: set[bytes] = set()
-        self._reported: set[bytes] = set()
+        self._reported: dict[tuple[bytes, bytes], set[bytes]] = {}
+        """By card and record consumed: the entries of conflicts that were reported."""
 
     # -- Folding ---------------------------------------------------------------------------------------------------
 
@@ -143,7 +144,7 @@ class CardsView:
             self.trust.open_log(log_id, genesis.certificate.serial)
 
     def fold(self, run: Run) -> list[bytes]:
-        """Take in a run of an opened log; return the cards that have a conflict now and had none before."""
+        """Take in a run of an opened log; return the cards that have a conflict now that was not there before."""
         number = self._log_numbers[run.log_id]
         touched: list[bytes] = []
         version = self.trust.version
@@ -210,15 +211,27 @@ class CardsView:
         self._refused[number, seq] = min(known, why, key=lambda refusal: refusal.name)
 
     def _newly_conflicted(self, cards: Iterable[bytes]) -> list[bytes]:
-        found = [card for card in dict.fromkeys(cards) if card not in self._reported and self.account(card).conflicts]
-        self._reported.update(found)
-        return found
+        return [card for card in dict.fromkeys(cards) if self._has_news(card)]
+
+    def _has_news(self, card: bytes) -> bool:
+        """Whether a conflict of this card was not reported: one no two of whose taps were in it before.
+
+        So one that a fork, a ruling or an abort has ended does not hide the card's next, and one more tap, or an end
+        that was none in the end, makes no second report.
+        """
+        has_news = False
+        for branches in self.account(card).conflicts:
+            known = self._reported.setdefault((card, branches.consumed), set())
+            taps = {fact.entry_id for fact in branches.facts}
+            has_news |= len(taps & known) <= 1
+            known |= taps
+        return has_news
 
     def contest(self, log_id: bytes, from_seq: int) -> list[bytes]:
         """Count nothing of a log from `from_seq` on: it forked there, or a signature in it is bad.
 
-        Never raised again. Returns cards that have a conflict now and had none before: what is no longer counted may
-        have stood before another entry of the same tap id.
+        Never raised again. Returns cards that have a conflict now that was not there before: what is no longer counted
+        may have stood before another entry of the same tap id.
         """
         self.trust.contest(log_id, from_seq)
         return self.look_again()
@@ -229,7 +242,7 @@ class CardsView:
         return self.look_again()
 
     def look_again(self) -> list[bytes]:
-        """What counts has changed: the cards that have a conflict now and had none before."""
+        """What counts has changed: the cards that have a conflict now that was not there before."""
         return self._newly_conflicted(sorted(self._collided))
 
     # -- Asking ----------------------------------------------------------------------------------------------------

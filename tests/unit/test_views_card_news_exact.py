@@ -224,6 +224,26 @@ def test_a_conflict_that_comes_to_light_when_a_log_is_contested_is_reported_then
     assert view.contest(first.log_id, 0) == []
 
 
+@pytest.mark.proves("M4")
+def test_a_card_whose_conflict_a_fork_ended_is_reported_again_at_its_next_conflict() -> None:
+    """A seed of the simulator: a bar that signed two ways hid a later forgery of the same card from a restarted bar."""
+    till, band = issued()
+    liar, bar, other = LogWriter(OTHER), LogWriter(BAR), LogWriter(OTHER, number=2)
+    copy = band.clone()
+    copy.sell(liar, 100)
+    band.sell(bar, 300)
+    view = opened(till, liar, bar, other)
+    assert [view.fold(run) for log in (till, liar, bar) for run in runs_of(log)] == [[], [], [band.card]]
+    assert view.contest(liar.log_id, 1) == []
+    assert view.conflicts(band.card) == ()
+    forged = band.clone()
+    band.sell(bar, 200)
+    forged.sell(other, 250)
+    assert view.fold(runs_of(bar)[0]) == []
+    assert view.fold(runs_of(other)[0]) == [band.card]
+    assert view.fold(runs_of(other)[0]) == []
+
+
 def test_a_conflict_that_comes_to_light_when_a_tap_is_aborted_is_reported_then() -> None:
     till, other, first, second, band, tap = displaced()
     view = view_of(till, other, first, second)
