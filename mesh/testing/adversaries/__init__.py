@@ -31,6 +31,8 @@ PROGRAMS: Final[dict[Adversary, type[Crooked]]] = {
 }
 HONEST: Final = frozenset({Adversary.RESTORED_BACKUP, Adversary.CLONED_CARD_STORAGE})
 """Kinds whose device signs nothing that it should not: nobody may hold anything against it."""
+NEEDS_GUESTS: Final = frozenset({Adversary.EQUIVOCATOR, Adversary.FORGER, Adversary.REVOKED})
+GUESTS_EVERY_S: Final = (4.0, 12.0)
 WITHHOLDS: Final = 0.5
 """Share of the logs that a dishonest gateway keeps to itself."""
 
@@ -40,7 +42,9 @@ def let_in(world: World, crowd: Crowd) -> None:
     if not world.crooked:
         return
     chance = world.chance("adversaries")
-    zones = [zone.name for zone in world.scenario.zones if zone.readers]
+    # Where there is money on wristbands, and somebody else to lie to.
+    zones = [zone.name for zone in world.scenario.zones if zone.readers and zone.tills]
+    zones = zones or [zone.name for zone in world.scenario.zones]
     for kind, enrolled in world.crooked:
         is_gateway = kind is Adversary.WITHHOLDING_GATEWAY
         device = world.add_device(enrolled, chance.choice(_gateway_zones(world) if is_gateway else zones))
@@ -51,10 +55,30 @@ def let_in(world: World, crowd: Crowd) -> None:
         if not is_gateway:
             crowd.opens(device)
         _plan(world, crowd, kind, device, chance.choice(zones))
+        if kind in NEEDS_GUESTS:
+            _send_guests(world, crowd, kind, device)
+    _link_past_liars(world)
+
+
+def _link_past_liars(world: World) -> None:
+    """A device of the product links with all of its zone (mesh.shell.network); one that looks for a few could have
+    liars alone around it, and no protocol helps against that."""
     for device in world.devices.values():
-        # A device of the product links with all of its zone (mesh.shell.network). With only a few links to choose, one
-        # could have liars alone around it, and no protocol helps against that.
-        device.links_wanted += len(world.crooked)
+        liars = sum(other.zone == device.zone and not other.is_honest for other in world.devices.values())
+        device.links_wanted += liars
+
+
+def _send_guests(world: World, crowd: Crowd, kind: Adversary, bar: Device) -> None:
+    """Who can do nothing without having sold something gets a guest now and then, until it has done it."""
+    chance = world.chance(f"guests of {bar.name}")
+
+    def send() -> None:
+        if world.healing or world.fired[kind.value] >= world.scenario.adversaries[kind.value]:
+            return
+        crowd.sends_somebody(bar)
+        world.clock.after(chance.uniform(*GUESTS_EVERY_S), send)
+
+    world.clock.after(chance.uniform(*GUESTS_EVERY_S), send)
 
 
 def _plan(world: World, crowd: Crowd, kind: Adversary, device: Device, elsewhere: str) -> None:

@@ -32,12 +32,12 @@ LIES: Final = 0.4
 """Share of what the liar says that is not true."""
 BEYOND_MAX: Final = 1000
 VOLLEY_EVERY_S: Final = (0.2, 0.6)
-VOLLEYS_MAX: Final = 48
+VOLLEYS_MAX: Final = 18
 """Between two starts. A flood has no end, but what it does to the others shows after the first few."""
-STORM_EVERY: Final = 8
+STORM_EVERY: Final = 6
 """Of so many volleys one is a storm of wants, which no honest peer begins: the victim hangs up."""
-UNKNOWN_LOGS: Final = 300
-DIGESTS: Final = 200
+UNKNOWN_LOGS: Final = 150
+DIGESTS: Final = 50
 LARGEST_ENTRIES_MAX: Final = 8
 LARGEST_KIND: Final = 4711
 """No kind that anybody knows: stored, forwarded, counts for nothing."""
