@@ -12,7 +12,8 @@ The rules of the two slots, in the order in which they are applied:
    torn; nothing was on the card). Otherwise *unreadable*.
 
 A write goes to the slot that does not hold the card, so a torn write leaves the card as it was (rule 3), and the
-record before the newest one stays on the card as evidence.
+record before the newest one stays on the card as evidence. A slot that a torn write left is erased first: the beginning
+of one record and the end of another over the same parent may look like a child by an unknown writer.
 """
 
 from __future__ import annotations
@@ -86,9 +87,11 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Blank:
-    """No money has ever been on this card; the next write goes to slot 0."""
+    """No money has ever been on this card; the next write goes to slot 0, or to the one that a tear left."""
 
     idle: int = 0
+    is_torn: bool = False
+    """Whether the idle slot is neither blank nor valid, as a torn write leaves it: it is erased before a write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,8 @@ class Shown:
     """The slot to write next."""
     previous: CardRecord | None
     """The valid record in the idle slot, the parent of `record`; `None` after a tear or on the first record."""
+    is_torn: bool = False
+    """Whether the idle slot is neither blank nor valid, as a torn write leaves it: it is erased before a write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,13 +247,14 @@ def _only(valid: Slot, other: Slot, *, idle: int) -> CardView:
         and is_child(other.record, valid.record)
     ):
         return Unreadable(other.record)
-    return Shown(valid.record, valid.sealed, idle=idle, previous=None)
+    is_torn = other.state is not SlotState.BLANK
+    return Shown(valid.record, valid.sealed, idle=idle, previous=None, is_torn=is_torn)
 
 
 def _none_valid(first: Slot, second: Slot) -> CardView:
     states = {first.state, second.state}
     if states <= {SlotState.BLANK, SlotState.BROKEN} and SlotState.BLANK in states:
-        return Blank(idle=0 if second.state is SlotState.BLANK else 1)
+        return Blank(idle=0 if second.state is SlotState.BLANK else 1, is_torn=SlotState.BROKEN in states)
     for slot in (first, second):
         if slot.state is SlotState.UNKNOWN_WRITER and slot.record is not None:
             return Unreadable(slot.record)

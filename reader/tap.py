@@ -178,9 +178,10 @@ def _step(machine: Machine, event: Event, around: Around) -> Step:
             return _staff(machine, event, around)
         case _, CardRead():
             return _card_read(machine, event, around)
-        case IntentPending(draft=draft, began_us=began), IntentDurable(intent=intent):
+        case IntentPending(draft=draft, is_torn=is_torn, began_us=began), IntentDurable(intent=intent):
             opened = (*machine.open, OpenIntent(intent, committed=False))
-            return Machine(Writing(intent, draft.slot, began), opened), (WriteSlot(draft.slot, intent.written),)
+            write = WriteSlot(draft.slot, intent.written, erases=is_torn)
+            return Machine(Writing(intent, draft.slot, began), opened), (write,)
         case Writing(intent=intent, slot=slot, began_us=began), SlotWritten():
             return replace(machine, phase=ReadingBack(intent, began)), (ReadBack(slot),)
         case ReadingBack(intent=intent, began_us=began), SlotRead(data=data) if data == intent.written:
@@ -301,7 +302,7 @@ def _charge(machine: Machine, basket: Basket, read: CardRead, around: Around) ->
         slot=presented.view.idle,
         document=around.terms.document,
     )
-    return replace(machine, phase=IntentPending(draft, read.began_us)), (StoreIntent(draft),)
+    return replace(machine, phase=IntentPending(draft, presented.view.is_torn, read.began_us)), (StoreIntent(draft),)
 
 
 def _look(machine: Machine, read: CardRead, around: Around) -> Step:
@@ -350,7 +351,8 @@ def _write_again(machine: Machine, intent: Intent, read: CardRead, around: Aroun
     refused = objection(read.presented, around.terms, around.name_of) if around.terms else None
     if refused is not None:
         return _abort(machine, Aborting(intent, Why.DECLINED, refusal=refused))
-    return replace(machine, phase=Writing(intent, view.idle, read.began_us)), (WriteSlot(view.idle, intent.written),)
+    write = WriteSlot(view.idle, intent.written, erases=view.is_torn)
+    return replace(machine, phase=Writing(intent, view.idle, read.began_us)), (write,)
 
 
 # --- How an intent ends -----------------------------------------------------------------------------------------

@@ -172,10 +172,11 @@ class StoreIntent:
 
 @dataclass(frozen=True, slots=True)
 class WriteSlot:
-    """Write these bytes; answer :class:`SlotWritten` or :class:`CardLost`."""
+    """Write these bytes, over zeros if it `erases` first; answer :class:`SlotWritten` or :class:`CardLost`."""
 
     slot: int
     data: bytes
+    erases: bool
 
 
 @dataclass(frozen=True, slots=True)

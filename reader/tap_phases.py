@@ -28,6 +28,8 @@ class IntentPending:
     """The intent is being made durable; nothing is on the card yet."""
 
     draft: IntentDraft
+    is_torn: bool
+    """Whether a torn write is in the slot that will be written."""
     began_us: int
 
 

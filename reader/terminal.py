@@ -17,7 +17,7 @@ from mesh.core.kinds import Operation
 from mesh.shell.surroundings import REAL, Surroundings
 from mesh.views.card_record import key_id
 from mesh.views.tap_entry import TAP_ID_BYTES
-from reader.card import seal
+from reader.card import BLANK_SLOT, seal
 from reader.chips.profile import Antenna, ChipIdentity, ChipLost, ChipProfile, ChipRefused
 from reader.intent import Basket
 from reader.ports import Identity, TapJournal, Venue
@@ -287,8 +287,8 @@ class Terminal:
         assert chip is not None, "only a wristband that was just read is written"
         try:
             match effect:
-                case WriteSlot(slot=slot, data=data):
-                    await self._in_thread(lambda: chip.write_slot(slot, data))
+                case WriteSlot(slot=slot, data=data, erases=erases):
+                    await self._in_thread(lambda: _write(chip, slot, data, erases=erases))
                     self._stages.mark("write")
                     return SlotWritten()
                 case ReadBack(slot=slot):
@@ -302,3 +302,10 @@ class Terminal:
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         """Abandoned on cancellation: each exchange has a time limit, and closing the radio waits for the last one."""
         return await self._surroundings.in_thread(work, abandon_on_cancel=True, limiter=self._antenna)
+
+
+def _write(chip: ChipProfile, slot: int, data: bytes, *, erases: bool) -> None:
+    """In the worker thread. A second command costs milliseconds, and only where a wristband was torn."""
+    if erases:
+        chip.write_slot(slot, BLANK_SLOT)
+    chip.write_slot(slot, data)

@@ -71,13 +71,20 @@ class Chip:
 
     card: bytes
     slots: list[bytes] = field(default_factory=lambda: [BLANK_SLOT, BLANK_SLOT])
+    erased: int = 0
+    """How often a slot was erased before it was written."""
 
     def clone(self) -> Chip:
         return deepcopy(self)
 
-    def write(self, slot: int, data: bytes, torn_after: int | None = None) -> None:
-        count = SEALED_BYTES if torn_after is None else torn_after
-        self.slots[slot] = data[:count] + self.slots[slot][count:]
+    def write(self, slot: int, data: bytes, torn_after: int | None = None, *, erases: bool = False) -> None:
+        """Program a slot, over zeros if it is erased first; torn after so many bytes, those of the erasing included."""
+        self.erased += erases
+        left = 2 * SEALED_BYTES if torn_after is None else torn_after
+        for programmed in (BLANK_SLOT, data) if erases else (data,):
+            count = min(left, SEALED_BYTES)
+            self.slots[slot] = programmed[:count] + self.slots[slot][count:]
+            left -= count
 
 
 class World:
@@ -242,9 +249,9 @@ class Counter:
                 intent = draft.sealed_as(seal(draft.record, self.signer))
                 self.stored[intent.tap_id] = OpenIntent(intent, committed=False)
                 return IntentDurable(intent)
-            case WriteSlot(slot=slot, data=data):
+            case WriteSlot(slot=slot, data=data, erases=erases):
                 assert trouble is not None and any(data == one.intent.written for one in self.stored.values())
-                trouble.chip.write(slot, data, trouble.torn_after)
+                trouble.chip.write(slot, data, trouble.torn_after, erases=erases)
                 return SlotWritten() if trouble.torn_after is None else CardLost()
             case ReadBack(slot=slot):
                 assert trouble is not None

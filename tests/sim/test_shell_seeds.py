@@ -24,6 +24,7 @@ SEEDS: Final = range(1, 16)
 SOAK_SEEDS: Final = range(100, 1_100)
 SOAK_AT_ONCE: Final = 50
 RESET_DURING_GOODBYE: Final = 27
+TORN_AT_TWO_BARS: Final = 811
 ELSEWHERE: Final = 2
 """The seed that is also played in a process of its own."""
 
@@ -52,6 +53,11 @@ def test_no_seed_of_many_breaks_a_rule(first: int) -> None:
 def test_link_that_was_reset_during_its_goodbye_ends_no_program() -> None:
     """A frame that was queued while the one before broke off met the broken stream, and the whole bar stopped."""
     run_shell(RESET_DURING_GOODBYE)
+
+
+def test_wristband_torn_at_two_bars_over_one_record_is_served_again() -> None:
+    """Half a key id of one bar and half of another: the wristband was refused everywhere, as of an unknown writer."""
+    run_shell(TORN_AT_TWO_BARS)
 
 
 def test_trace_of_three_seeds_is_the_golden_one() -> None:

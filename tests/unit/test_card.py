@@ -89,14 +89,14 @@ def test_a_write_torn_at_any_byte_never_shows_a_record_that_was_not_sealed(write
 @pytest.mark.parametrize("count", range(SEALED_BYTES))
 def test_the_first_write_torn_at_any_byte_leaves_a_blank_card(count: int) -> None:
     [(_, new)] = chain((2000, BAR))
-    assert read_card((torn(BLANK_SLOT, new, count), BLANK_SLOT), keys_by_id) == Blank(idle=0)
+    assert read_card((torn(BLANK_SLOT, new, count), BLANK_SLOT), keys_by_id) == Blank(idle=0, is_torn=count > 0)
 
 
 @pytest.mark.parametrize("count", range(SEALED_BYTES))
 def test_the_second_write_torn_at_any_byte_leaves_the_first_record(count: int) -> None:
     (first, sealed_first), (_, new) = chain((2000, BAR), (-650, OTHER))
     assert read_card((sealed_first, torn(BLANK_SLOT, new, count)), keys_by_id) == Shown(
-        first, sealed_first, idle=1, previous=None
+        first, sealed_first, idle=1, previous=None, is_torn=count > 0
     )
 
 
@@ -130,7 +130,9 @@ def test_a_record_of_a_writer_unknown_here_is_not_answered_with_the_one_before_i
 
 def test_a_record_over_one_of_an_unknown_writer_is_the_card() -> None:
     _, (_, sealed_second), (third, sealed_third) = chain((2000, BAR), (-650, STRANGER), (-100, BAR))
-    assert read_card((sealed_third, sealed_second), keys_by_id) == Shown(third, sealed_third, idle=1, previous=None)
+    assert read_card((sealed_third, sealed_second), keys_by_id) == Shown(
+        third, sealed_third, idle=1, previous=None, is_torn=True
+    )
 
 
 @pytest.mark.parametrize("pair", [(0, 2), (0, 0), (1, 3)])
