@@ -17,7 +17,7 @@ from tests.counter import Chip, Counter, World, greens
 FIRST_TEARS = (34, 42, 60, 98)
 """Bytes of the first bar's write: in its record, behind it, in its seal."""
 SECOND_TEARS = range(2 * SEALED_BYTES - 8)
-"""Of the second bar's, those of the erasing before it included. Without the last of all: a seal may end in zeros, and is
+"""Of the second bar's, those of the erasing before it included. Not the last of all: a seal may end in zeros, and is
 whole over zeros without them."""
 
 
