@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from mesh.testing.network import Quality
-from mesh.testing.scenario import BadScenario, Courier, Disk, Scenario, Zone, check
+from mesh.testing.scenario import BadScenario, Courier, Scenario, Zone, check
 
 TRIES: Final = 150
 """How many runs a search may take, if nobody says otherwise."""
@@ -114,8 +113,9 @@ def reductions(scenario: Scenario) -> Iterator[Reduction]:
 def _calmer() -> Iterator[Reduction]:
     """What makes people and the network well behaved."""
     yield Reduction("no slow links", lambda now: replace(now, slow_links=0))
-    yield Reduction("a good network", lambda now: replace(now, network=Quality(), backbone=Quality()))
-    yield Reduction("usual disks", lambda now: replace(now, disk=Disk()))
+    usual = Scenario("usual", ())
+    yield Reduction("a good network", lambda now: replace(now, network=usual.network, backbone=usual.backbone))
+    yield Reduction("usual disks", lambda now: replace(now, disk=usual.disk))
     yield Reduction("cheap signatures", lambda now: replace(now, real_signatures=0.0))
     for name in ("moves", "walks_away", "cancels"):
         yield Reduction(f"nobody {name.replace('_', ' ')}", partial(_nobody, name=name))

@@ -21,6 +21,9 @@ from mesh.testing.run import Outcome, play
 from mesh.testing.scenario import Scenario
 
 _FRAME: Final = re.compile(r'File "(?:.*[/\\])?([^/\\"]+)", line \d+, in (\S+)')
+_WHO_AND_HOW_MUCH: Final = re.compile(
+    r"\b(?:(?:spare )?(?:bar|till|gateway)(?: [^ ]+)? \d+(?: \(copy\))?|courier \d+|office|[0-9a-f]{16,}|[\d.]*\d)\b"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,10 @@ class Played:
 
     @property
     def broken(self) -> frozenset[str]:
-        """What was violated: names of checks, or where the program ended with which error."""
+        """What was violated, without who and how much, so that runs can be compared: `convergence: … and … differ`."""
         if self.outcome is None:
             return frozenset({_in_short(self.program_error)})
-        return frozenset(violation.check.value for violation in self.outcome.violations)
+        return frozenset(_WHO_AND_HOW_MUCH.sub("…", str(violation)) for violation in self.outcome.violations)
 
     def sentences(self) -> list[str]:
         """Everything that does not hold, a sentence each."""
