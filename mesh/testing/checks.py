@@ -15,8 +15,10 @@ from typing import Final
 from gateway.settlement.ledger import Account
 from mesh.core.chain import parse_genesis
 from mesh.limits import BRANCHES_PER_LOG_MAX, LOGS_MAX, OPEN_INTENTS_MAX, OUTBOX_BYTES_MAX, WANTS_IN_FLIGHT_PER_LINK_MAX
+from mesh.testing.audit import audit, signed_by_its_author
 from mesh.testing.counter import stored_rows
 from mesh.testing.device import Device
+from mesh.testing.settled import settled_whole
 from mesh.testing.world import World, held_in
 from mesh.views.card_account import CREDITS, TapFact
 from mesh.views.cards import CardsView
@@ -38,6 +40,10 @@ class Check(Enum):
     BOUNDED = "bounded"
     FAULTS_FIRED = "faults-fired"
     IN_TIME = "in-time"
+    RULES_ENFORCED = "rules-enforced"
+    COUNTED_RIGHTLY = "counted-rightly"
+    EVIDENCE_SIGNED = "evidence-signed"
+    SETTLED_WHOLE = "settled-whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +174,30 @@ def _conflicts_surfaced(world: World) -> Iterator[str]:
     views = _views(world)
     if not views:
         return
-    for conflict in views[0].all_conflicts():
+    in_conflict = {conflict.card for conflict in views[0].all_conflicts()}
+    for card in sorted(in_conflict):
         for device in connected(world):
             assert device.process is not None
-            if conflict.card not in device.process.proven:
-                yield f"{device.name} did not prove the conflict of card {conflict.card.hex()}"
+            if card not in device.process.proven:
+                yield f"{device.name} did not prove the conflict of card {card.hex()}"
+    yield from _found(world, views[0], in_conflict)
+
+
+def _found(world: World, view: CardsView, in_conflict: set[bytes]) -> Iterator[str]:
+    """Every wristband that really bought twice with one state is in conflict, whatever a view made of it."""
+    counted = {fact.tap_id for card in set(world.truth.double_spent.values()) for fact in view.account(card).counted}
+    for (one, other), card in world.truth.double_spent.items():
+        if card not in in_conflict and {one, other} <= counted:
+            yield f"card {card.hex()} paid twice with one state, and nobody noticed"
+        elif not {one, other} <= counted and not _lost_with_a_device(world, one, other):
+            yield f"card {card.hex()} paid twice with one state, and one of the two does not count"
+
+
+def _lost_with_a_device(world: World, *tap_ids: bytes) -> bool:
+    """Whether one of these orders was on a device only that is gone, or was rolled back, with its disk."""
+    return any(
+        world.devices[world.truth.paid[tap_id].device].gone or tap_id in world.truth.rolled_away for tap_id in tap_ids
+    )
 
 
 def _nobody_framed(world: World) -> Iterator[str]:
@@ -276,6 +301,45 @@ def _bounded(world: World) -> Iterator[str]:
             yield f"{device.name} has {len(device.storage.own.intents())} open taps"
 
 
+# -- Whoever breaks a rule ---------------------------------------------------------------------------------------------
+
+
+def _rules_enforced(world: World) -> Iterator[str]:
+    """Whoever broke a rule on a link was hung up on; nobody has a link to a device that is known to be revoked."""
+    for device_name, liar, rule in sorted(set(world.truth.let_pass)):
+        yield f"{device_name} kept its link to {liar}, who {rule}"
+    for device in connected(world):
+        assert device.process is not None
+        for link in device.process.links.values():
+            if link.end.peer.serial in world.truth.revoked:
+                yield f"{device.name} has a link to {link.end.peer.name}, which is revoked"
+    for name in world.truth.sold_to_forged:
+        yield f"{name} sold to a wristband whose record no reader ever sealed"
+
+
+def _counted_rightly(world: World) -> Iterator[str]:
+    """Of what liars signed nothing counts that may not, worked out from the bytes (:mod:`mesh.testing.audit`)."""
+    devices = connected(world)
+    if devices and any(not device.is_honest for device in world.devices.values()):
+        process = devices[0].process
+        assert process is not None
+        yield from audit(devices[0], process.cards, _enrolled(world), world.truth.revoked)
+
+
+def _evidence_signed(world: World) -> Iterator[str]:
+    """Whatever a device holds against anybody was signed by whom it accuses."""
+    enrolled = _enrolled(world)
+    for device in connected(world):
+        assert device.process is not None
+        for genesis, entry in device.process.witnessed():
+            if not signed_by_its_author(genesis, entry, enrolled):
+                yield f"{device.name} keeps a case with an entry that its author did not sign"
+
+
+def _enrolled(world: World) -> dict[bytes, Device]:
+    return {device.certificate.der: device for device in world.devices.values()}
+
+
 # -- The run itself ----------------------------------------------------------------------------------------------------
 
 
@@ -303,6 +367,10 @@ CHECKS: Final[dict[Check, Callable[[World], Iterator[str]]]] = {
     Check.BOUNDED: _bounded,
     Check.FAULTS_FIRED: _faults_fired,
     Check.IN_TIME: _in_time,
+    Check.RULES_ENFORCED: _rules_enforced,
+    Check.COUNTED_RIGHTLY: _counted_rightly,
+    Check.EVIDENCE_SIGNED: _evidence_signed,
+    Check.SETTLED_WHOLE: settled_whole,
 }
 
 

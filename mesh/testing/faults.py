@@ -15,6 +15,7 @@ from mesh.testing.device import Device
 from mesh.testing.network import Connection
 from mesh.testing.people import Crowd
 from mesh.testing.scenario import Fault
+from mesh.testing.settlement import forged_receipt
 from mesh.testing.world import World
 
 FIRST_AT: Final = 0.1
@@ -50,6 +51,8 @@ class Faults:
             Fault.SETTLEMENT_POWER_CUT: self._settlement_power_cut,
             Fault.CARD_CLONED: crowd.clone_somebody,
             Fault.CARD_ROLLED_BACK: crowd.roll_somebody_back,
+            Fault.CARD_FORGED: crowd.forge_a_balance,
+            Fault.FALSE_RECEIPT: self._false_receipt,
             Fault.WALK_AWAY: crowd.walk_away,
             Fault.TORN_WRITE: crowd.tear_write,
         }
@@ -249,6 +252,15 @@ class Faults:
         dead.power_cut(None)
         spare.boot()
         self._crowd.counter_moved(dead, spare)
+        return True
+
+    def _false_receipt(self) -> bool:
+        """Somebody on the uplink answers in the service's place: with its signature, or with a stolen reader's key."""
+        bar = self._any(sells=True)
+        if bar is None or not self._world.gateways:
+            return False
+        impostor = bar.enrolled if self._random.random() < 0.5 else None
+        self._world.settlement.forges.append(partial(forged_receipt, impostor=impostor))
         return True
 
     def _settlement_power_cut(self) -> bool:

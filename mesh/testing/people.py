@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mesh.core.kinds import Operation, Role
@@ -18,6 +18,7 @@ from mesh.testing.scenario import Fault, People
 from mesh.testing.starter import CARD_ID_KEY
 from mesh.testing.world import World
 from mesh.testing.wristband import Wristband
+from mesh.views.card_record import RECORD_BYTES, SEAL_BYTES, decode_record, record_hash
 from reader.card import card_id
 from reader.tap_events import Amber, Cancel, Green, Notice, NotServed, Red, Screen, Served
 from reader.tap_phases import Unfinished, Writing
@@ -31,6 +32,7 @@ LAST_ROUND_PAUSE_S: Final = 0.5
 TAP_S: Final = 0.18
 """About as long as a tap takes."""
 LOOKS_EVERY_S: Final = 0.003
+FORGED_MINOR: Final = 10_000
 
 
 @dataclass(slots=True, eq=False)
@@ -377,6 +379,24 @@ class Crowd:
             return False
         self._world.truth.copied_cards.add(card_of(cheat.band))
         cheat.balance_minor = 1_000_000
+        self.goes_to_buy(cheat)
+        return True
+
+    def forge_a_balance(self) -> bool:
+        """Somebody writes a larger balance onto the own wristband, with a phone and without anybody's key."""
+        able = [one for one in self.attendees if one.balance_minor and not one.is_busy and not one.is_thief]
+        if not able:
+            return False
+        cheat = self._random.choice(able)
+        # The newest record, as whoever listens to a reader and a wristband knows it.
+        slots = [(decode_record(data[:RECORD_BYTES]), at) for at, data in enumerate(cheat.band.slots) if any(data)]
+        record, at = max(slots, key=lambda slot: slot[0].seq)
+        parent = record_hash(record.encode())[:8]
+        more = replace(record, seq=record.seq + 1, balance=record.balance + FORGED_MINOR, parent=parent)
+        forged = more.encode() + self._random.randbytes(SEAL_BYTES)
+        cheat.band.begin_write()
+        cheat.band.write(1 - at, forged)
+        self._world.truth.forged_slots.add(forged)
         self.goes_to_buy(cheat)
         return True
 

@@ -53,6 +53,7 @@ from mesh.errors import PeerError
 from mesh.limits import CASE_TAPS_MAX, REFUSED_PEER_S
 from mesh.shell.loading import load
 from mesh.shell.pieces import segments_after, take_piece
+from mesh.shell.verifier import bad_signature
 from mesh.testing.clock import US_PER_S, Clock
 from mesh.testing.network import End, Job, Network, Outbox
 from mesh.testing.storage import Storage
@@ -196,6 +197,10 @@ class Process:
 
     def fold(self, run: Run, genesis: Genesis) -> list[bytes]:
         return self.views.fold(run, genesis, self.node.contested_from.get(run.log_id))
+
+    def witnessed(self) -> Iterable[tuple[bytes, bytes]]:
+        """(genesis, tap) of everything that this device's cases rest on."""
+        return self._kept.values()
 
     def name_of(self, log_id: bytes) -> str:
         log = self.node.frontier.logs.get(log_id)
@@ -545,7 +550,7 @@ class Process:
         waiting, self._unverified = self._unverified, deque()
         for one in waiting:
             log_key = self.node.frontier.logs[one.log_id].genesis.certificate.log_key
-            bad = first_bad(one.first_seq, one.entries, log_key)
+            bad = bad_signature(one.log_id, one.entries, log_key)
             if bad is None:
                 self.storage.put(partial(_mark_verified, one=one))
             else:
@@ -555,16 +560,6 @@ class Process:
 
 def _mark_verified(store: MemoryStore, one: _Unverified) -> None:
     store.mark_verified(one.log_id, one.branch, one.first_seq + len(one.entries))
-
-
-def first_bad(first_seq: int, entries: Iterable[bytes], log_key: bytes) -> int | None:
-    """The seq of the first entry whose own signature does not verify."""
-    for seq, entry in enumerate(entries, first_seq):
-        try:
-            verify_signature(entry, log_key)
-        except PeerError:
-            return seq
-    return None
 
 
 def _write(store: MemoryStore, accepted: Accepted) -> None:

@@ -75,6 +75,8 @@ class Fault(Enum):
     CARD_ROLLED_BACK = "card_rolled_back"
     WALK_AWAY = "walk_away"
     TORN_WRITE = "torn_write"
+    CARD_FORGED = "card_forged"
+    FALSE_RECEIPT = "false_receipt"
 
 
 class Adversary(Enum):
@@ -90,6 +92,9 @@ class Adversary(Enum):
     RESTORED_BACKUP = "restored_backup"
     CLONED_CARD_STORAGE = "cloned_sd_card"
     WITHHOLDING_GATEWAY = "withholding_gateway"
+    RULE_BREAKER = "rule_breaker"
+    SWINDLER = "swindler"
+    PUPPET = "puppet"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,12 @@ left to the system tests; requests and answers here are the same values.
 
 from __future__ import annotations
 
+import hashlib
 import random
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +21,9 @@ from gateway.settlement.service import bad_signatures, receipt_for
 from gateway.settlement.sqlite_store import SqliteLedger
 from gateway.settlement.store import HeadState
 from gateway.settlement_api import HeadsAnswer, OfferedRun, OutcomeCode, ReceiptsAnswer, RunsAnswer
+from mesh.core.entry import SIGNATURE_BYTES
 from mesh.core.kinds import Kind, Lane
-from mesh.core.receipt import sign_receipt
+from mesh.core.receipt import decode_receipt, sign_receipt
 from mesh.errors import PeerError, StorageError
 from mesh.limits import RECEIPTS_PER_ANSWER_MAX, VERIFY_ENTRIES_PER_STEP_MAX
 from mesh.shell.pieces import take_piece
@@ -35,6 +38,11 @@ TRIP_S: Final = (0.02, 0.15)
 GIVES_UP_S: Final = 3.0
 """After this long without an answer a gateway calls the service unreachable."""
 VERIFY_PAUSE_S: Final = 0.2
+
+
+Forge = Callable[[bytes], bytes]
+"""From a true receipt to one that says more."""
+SAYS_MORE: Final = 1000
 
 
 class Unreachable(PeerError):
@@ -60,6 +68,10 @@ class Settlement:
         self._disk = Disk(seed=chance.getrandbits(32))
         self._verifying = False
         self._off_s = 0.0
+        self.signed: set[bytes] = set()
+        """SHA-256 of each receipt that the service has signed."""
+        self.forges: deque[Forge] = deque()
+        """What somebody on the uplink makes of the receipts in the next answers."""
         if self._vfs is not None:
             self._vfs.insert(self._disk)
         self.start()
@@ -127,7 +139,9 @@ class Settlement:
     def _sign(self, states: tuple[HeadState, ...] | list[HeadState]) -> tuple[bytes, ...]:
         assert self.ledger is not None
         epoch, der = self.ledger.epoch, self.enrolled.certificate.der
-        return tuple(sign_receipt(self.enrolled.sign, receipt_for(state, epoch, der)) for state in states)
+        receipts = tuple(sign_receipt(self.enrolled.sign, receipt_for(state, epoch, der)) for state in states)
+        self.signed.update(hashlib.sha256(receipt).digest() for receipt in receipts)
+        return receipts
 
     def _verify_soon(self) -> None:
         if not self._verifying:
@@ -143,6 +157,21 @@ class Settlement:
                 self.ledger.mark_verified(work, bad_signatures(work.first_seq, work.entries, work.log_key))
         except StorageError:
             self._dies()
+
+
+def forged_receipt(true: bytes, impostor: VenueDevice | None) -> bytes:
+    """A receipt for entries that the service never saw: under the true one's signature, or signed by an impostor."""
+    receipt = decode_receipt(true)
+    more = replace(
+        receipt,
+        head_seq=receipt.head_seq + SAYS_MORE,
+        count=receipt.count + SAYS_MORE,
+        sum_minor=receipt.sum_minor + SAYS_MORE,
+        verified_up_to=receipt.verified_up_to + SAYS_MORE,
+    )
+    if impostor is not None:
+        return sign_receipt(impostor.sign, replace(more, certificate=impostor.certificate.der))
+    return sign_receipt(lambda domain, message: true[-SIGNATURE_BYTES:], more)
 
 
 @dataclass(slots=True)
@@ -264,4 +293,7 @@ class Line:
         await self._gateway.trip()
         answer = self._settlement.receipts(since)
         await self._gateway.trip()
+        forges = self._settlement.forges
+        if answer.receipts and forges:
+            return replace(answer, receipts=(forges.popleft()(answer.receipts[-1]), *answer.receipts[:-1]))
         return answer

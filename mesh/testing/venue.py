@@ -66,6 +66,12 @@ class Venue:
         return sign_statement(self._key.sign, serial=device.certificate.serial, number=number, cut=dict(cut))
 
 
+def strangers_root(name: str) -> tuple[Ed25519PrivateKey, VenueRoot]:
+    """Another authority that calls its venue by the same name, with its key."""
+    key = Ed25519PrivateKey.from_private_bytes(seed_of(name, "another authority"))
+    return key, parse_venue_root(issue_root(key, venue=name, serial=1))
+
+
 @dataclass(frozen=True)
 class VenueDevice:
     """An enrolled device with both its private keys."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from mesh.core.frontier import Frontier
+from mesh.core.frontier import Frontier, Position
 from mesh.core.kinds import Operation, Role
 from mesh.limits import BRANCHES_PER_LOG_MAX
 from mesh.testing.clock import Clock
@@ -41,6 +41,7 @@ from mesh.testing.store import Pieces
 from mesh.testing.trace import Trace
 from mesh.testing.venue import Venue, VenueDevice
 from mesh.views.cards import Conflict, Sharing
+from reader.intent import Intent
 from reader.tap_events import Amber, Green, Notice, Red, Screen
 
 SLOW_LINK: Final = Quality(latency_ms=(20.0, 120.0), loss=0.02, rate_kbit_s=200.0)
@@ -66,6 +67,10 @@ class Truth:
 
     paid: dict[bytes, Paid] = field(default_factory=dict)
     """By tap id."""
+    consumed: dict[bytes, bytes] = field(default_factory=dict)
+    """Which order was first to be paid with a state of a wristband, by 12 bytes of a hash over card and record."""
+    double_spent: dict[tuple[bytes, bytes], bytes] = field(default_factory=dict)
+    """Pairs of orders, both shown as paid on honest devices, with one state of one wristband: its card."""
     shown_twice: list[bytes] = field(default_factory=list)
     declined: Tally[str] = field(default_factory=Tally)
     notices: Tally[str] = field(default_factory=Tally)
@@ -82,6 +87,14 @@ class Truth:
     rolled_away: set[bytes] = field(default_factory=set)
     """Tap ids of orders whose entry was lost with a device's newer own store when an older backup was put back, before
     two other devices had it for good. Nobody can bring those back, and no check asks for them."""
+    let_pass: list[tuple[str, str, str]] = field(default_factory=list)
+    """Who kept a link over which a rule had been broken: (device, liar, what the liar did)."""
+    revoked: dict[int, dict[bytes, Position]] = field(default_factory=dict)
+    """The authority's words, once they are durable at the office: by serial number, the cut."""
+    forged_slots: set[bytes] = field(default_factory=set)
+    """What guests wrote onto wristbands by themselves."""
+    sold_to_forged: list[str] = field(default_factory=list)
+    """Devices that showed green for a wristband whose record no reader ever sealed."""
 
 
 class World:
@@ -292,7 +305,9 @@ class World:
     def screen(self, device: Device, screen: Screen) -> None:
         match screen:
             case Green(intent=intent):
-                self._paid(device, intent.tap_id, intent.card, intent.operation, intent.amount_minor)
+                if intent.witness in self.truth.forged_slots:
+                    self.truth.sold_to_forged.append(device.name)
+                self._paid(device, intent)
             case Red(refusal=refusal):
                 self.truth.declined[refusal.reason.value] += 1
             case Amber(notice=notice):
@@ -305,17 +320,24 @@ class World:
         if self.people is not None:
             self.people.saw(device, screen)
 
-    def _paid(self, device: Device, tap_id: bytes, card: bytes, operation: Operation, amount_minor: int) -> None:
+    def _paid(self, device: Device, intent: Intent) -> None:
+        tap_id = intent.tap_id
         if tap_id in self.truth.paid:
             # "PAID: serve" again, after a restart or for a wristband that came back: the same order, no second debit.
             self.truth.shown_twice.append(tap_id)
             return
-        self.truth.paid[tap_id] = Paid(device.name, card, operation, amount_minor, self.clock.now)
+        paid = Paid(device.name, intent.card, intent.operation, intent.amount_minor, self.clock.now)
+        self.truth.paid[tap_id] = paid
+        if device.is_honest:
+            consumed = hashlib.sha256(intent.card + intent.witness).digest()[:12]
+            first = self.truth.consumed.setdefault(consumed, tap_id)
+            if first != tap_id:
+                self.truth.double_spent[tap_id, first] = intent.card
 
     def _paid_before(self, device: Device, notice: Amber) -> None:
         _, committed, intent = stored_rows(device.storage.own)[notice.tap_id]
-        assert committed and notice.operation is not None, "what is paid is on the disk"
-        self._paid(device, notice.tap_id, intent.card, notice.operation, notice.amount_minor)
+        assert committed, "what is paid is on the disk"
+        self._paid(device, intent)
 
     def surfaced(self, device: str, conflict: Conflict) -> None:
         self.truth.surfaced.setdefault(device, {}).setdefault(conflict.card, self.clock.now)

@@ -6,6 +6,8 @@ gateway. What each does is in its file; what must hold all the same is in :mod:`
 * :mod:`two_faced`: the equivocator.
 * :mod:`signers`: the forger, the brancher.
 * :mod:`talkers`: the liar about its frontier, the silent announcer, the flooder.
+* :mod:`breakers`: the rule breaker; the puppet, whose signer remembers.
+* :mod:`swindler`: the swindler, who signs whatever might bring money.
 * :mod:`keys`: the revoked device that goes on; a backup put back and a card storage copied, which are no crimes.
 * here: the gateway that withholds logs.
 """
@@ -15,11 +17,13 @@ from __future__ import annotations
 from typing import Final
 
 from mesh.core.kinds import Role
+from mesh.testing.adversaries.breakers import Puppet, RuleBreaker
 from mesh.testing.adversaries.crooked import Crooked
 from mesh.testing.adversaries.keys import GoesOn, copy_in_time, restore_in_time, revoke_in_time
 from mesh.testing.adversaries.signers import Brancher, Forger
+from mesh.testing.adversaries.swindler import Swindler
 from mesh.testing.adversaries.talkers import Flooder, FrontierLiar, SilentAnnouncer
-from mesh.testing.adversaries.two_faced import Equivocator
+from mesh.testing.adversaries.two_faced import Equivocator, walks
 from mesh.testing.device import Device
 from mesh.testing.people import Crowd
 from mesh.testing.process import Process
@@ -27,11 +31,23 @@ from mesh.testing.scenario import Adversary, BadScenario
 from mesh.testing.world import World
 
 PROGRAMS: Final[dict[Adversary, type[Crooked]]] = {
-    program.kind: program for program in (Equivocator, Forger, FrontierLiar, SilentAnnouncer, Flooder, Brancher, GoesOn)
+    program.kind: program
+    for program in (
+        Equivocator,
+        Forger,
+        FrontierLiar,
+        SilentAnnouncer,
+        Flooder,
+        Brancher,
+        GoesOn,
+        RuleBreaker,
+        Swindler,
+        Puppet,
+    )
 }
-HONEST: Final = frozenset({Adversary.RESTORED_BACKUP, Adversary.CLONED_CARD_STORAGE})
+HONEST: Final = frozenset({Adversary.RESTORED_BACKUP, Adversary.CLONED_CARD_STORAGE, Adversary.PUPPET})
 """Kinds whose device signs nothing that it should not: nobody may hold anything against it."""
-NEEDS_GUESTS: Final = frozenset({Adversary.EQUIVOCATOR, Adversary.FORGER, Adversary.REVOKED})
+NEEDS_GUESTS: Final = frozenset({Adversary.EQUIVOCATOR, Adversary.FORGER, Adversary.REVOKED, Adversary.PUPPET})
 GUESTS_EVERY_S: Final = (4.0, 12.0)
 WITHHOLDS: Final = 0.5
 """Share of the logs that a dishonest gateway keeps to itself."""
@@ -84,6 +100,8 @@ def _send_guests(world: World, crowd: Crowd, kind: Adversary, bar: Device) -> No
 def _plan(world: World, crowd: Crowd, kind: Adversary, device: Device, elsewhere: str) -> None:
     """What happens at a moment of the run."""
     match kind:
+        case Adversary.EQUIVOCATOR:
+            walks(world, device)
         case Adversary.REVOKED:
             revoke_in_time(world, device)
         case Adversary.RESTORED_BACKUP:

@@ -9,19 +9,33 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 from mesh.core.chain import encode_run
 from mesh.core.entry import LOG_ID_BYTES, NO_PREV, entry_id, sign_entry
 from mesh.core.events import AppendProof, Effect
 from mesh.core.frontier import Position
-from mesh.core.kinds import Kind, Lane
+from mesh.core.kinds import Kind, Lane, Operation
 from mesh.core.messages import RunMessage, encode_message
 from mesh.testing.process import Process
 from mesh.testing.scenario import Adversary
 from mesh.testing.storage import Storage
 from mesh.testing.venue import VenueDevice
 from mesh.testing.world import World
+from mesh.views.card_record import RECORD_BYTES, decode_record
+from mesh.views.tap_entry import TapBody
+from reader.card import seal
+
+
+def dearer(tap: TapBody, device: VenueDevice, chance: random.Random) -> TapBody | None:
+    """The same sale for more money, sealed anew; None where there is nothing more to take."""
+    record = decode_record(tap.written[:RECORD_BYTES])
+    if tap.operation is not Operation.SALE or not record.balance:
+        return None
+    more = chance.randint(1, record.balance)
+    record = replace(record, balance=record.balance - more, offline_spent=record.offline_spent + more)
+    return replace(tap, amount_minor=tap.amount_minor + more, written=seal(record, device))
 
 
 class Crooked(Process):

@@ -7,6 +7,7 @@ and every start opens new logs, so nothing is signed twice: both devices stay ho
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Final
 
@@ -15,12 +16,15 @@ from mesh.core.entry import decode_entry
 from mesh.core.events import Effect, Revoked
 from mesh.core.frontier import Position, Segment
 from mesh.core.kinds import Kind, Lane
-from mesh.testing.adversaries.crooked import Crooked
+from mesh.limits import RUN_ENTRIES_MAX
+from mesh.testing.adversaries.crooked import Crooked, dearer
 from mesh.testing.device import Device
 from mesh.testing.network import End
 from mesh.testing.people import Crowd
 from mesh.testing.scenario import Adversary
+from mesh.testing.storage import Storage
 from mesh.testing.store import MemoryStore
+from mesh.testing.venue import VenueDevice
 from mesh.testing.world import World
 from mesh.views.tap_entry import decode_tap
 
@@ -31,6 +35,8 @@ COPIED_AT: Final = (0.2, 0.5)
 """Shares of the safety phase."""
 LOOKS_EVERY_S: Final = 2.0
 OFF_S: Final = 3.0
+FORKS_AT: Final = 0.5
+"""Chance that a sale of a bar whose key was stolen is the one that has a rival."""
 HOLDERS_ENOUGH: Final = 3
 """With so many others holding an entry it must be there at the end, whatever one or two of them lose meanwhile."""
 
@@ -39,6 +45,10 @@ class GoesOn(Crooked):
     """A bar that the authority revoked and that will not hear of it: it sells, signs, and calls on everybody."""
 
     kind = Adversary.REVOKED
+
+    def __init__(self, world: World, enrolled: VenueDevice, storage: Storage, zone: str, chance: random.Random) -> None:
+        super().__init__(world, enrolled, storage, zone, chance)
+        self._has_forked = False
 
     @property
     def is_revoked(self) -> bool:
@@ -56,7 +66,26 @@ class GoesOn(Crooked):
     ) -> None:
         if self.is_revoked:
             self.did()
-        super().append(lane, kind, body, also=also, done=done)
+        forks = kind == Kind.TAP and not self._has_forked and self.tricks.random() < FORKS_AT
+
+        def signed(run: Run) -> None:
+            done(run)
+            if forks:
+                self._fork(run)
+
+        super().append(lane, kind, body, also=also, done=signed)
+
+    def _fork(self, run: Run) -> None:
+        """Whoever has the key signs a dearer sale at the same seq: the authority's cut will name one of the two."""
+        self._has_forked = True
+        rival = dearer(decode_tap(run.fields[-1][6]), self.enrolled, self.tricks)
+        links = self.live_links()
+        if rival is None or not links or not self.alive:
+            return
+        chain = self.storage.own.read_entries(run.log_id, Segment(0, 0, run.last_seq - 1))
+        before = Position(run.last_seq - 1, run.fields[-1][3])
+        entries = chain + self.sign_chain(before, run.log_id, [(Kind.TAP, rival.encode())])
+        self.push(self.tricks.choice(links), run.log_id, entries[:RUN_ENTRIES_MAX])
 
     def link_up(self, end: End) -> None:
         if self.is_revoked:
@@ -81,9 +110,14 @@ def revoke_in_time(world: World, bar: Device) -> None:
             return
         cut = _heads_of(world, bar)
         if any(head.seq > 0 for head in cut.values()):
-            office.append(Lane.CONTROL, Kind.REVOCATION, world.venue.revoke(bar.enrolled, cut))
+            said = world.venue.revoke(bar.enrolled, cut)
+            office.append(Lane.CONTROL, Kind.REVOCATION, said, done=lambda run: _is_said(world, bar, cut))
 
     world.clock.at(world.scenario.duration_s * _share(world, bar, REVOKED_AT), revoke)
+
+
+def _is_said(world: World, bar: Device, cut: dict[bytes, Position]) -> None:
+    world.truth.revoked[bar.certificate.serial] = cut
 
 
 def _heads_of(world: World, bar: Device) -> dict[bytes, Position]:

@@ -9,15 +9,15 @@ them faster. The rival entry either denies the sale (an abort of its tap id) or 
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
 
 from mesh.core.chain import Run, check_run
 from mesh.core.events import AppendProof, Effect, Event, OwnAppended
 from mesh.core.frontier import Position
-from mesh.core.kinds import Kind, Operation
-from mesh.testing.adversaries.crooked import Crooked
+from mesh.core.kinds import Kind
+from mesh.testing.adversaries.crooked import Crooked, dearer
+from mesh.testing.device import Device
 from mesh.testing.network import End
 from mesh.testing.process import Process
 from mesh.testing.scenario import Adversary
@@ -25,12 +25,32 @@ from mesh.testing.storage import Storage
 from mesh.testing.store import MemoryStore
 from mesh.testing.venue import VenueDevice
 from mesh.testing.world import World
-from mesh.views.card_record import RECORD_BYTES, decode_record, record_hash
+from mesh.views.card_record import record_hash
 from mesh.views.tap_entry import AbortBody, decode_tap
-from reader.card import seal
 
 FORKS_AT: Final = 0.5
+STAYS_S: Final = (8.0, 20.0)
+"""How long it is in one zone, where it has to walk to the other."""
 """Chance that a sale is the one at which the log forks."""
+
+
+def places_apart(world: World) -> list[str]:
+    """Zones that only people join."""
+    return [zone.name for zone in world.scenario.zones if not zone.connected]
+
+
+def walks(world: World, bar: Device) -> None:
+    """Where zones are apart it carries one branch to each: two of one height, which nobody compares but by digest."""
+    chance, apart = world.chance(f"walks of {bar.name}"), places_apart(world)
+    if len(apart) < 2:
+        return
+
+    def walk() -> None:
+        if not world.healing:
+            bar.walk_to(chance.choice([zone for zone in apart if zone != bar.zone]))
+            world.clock.after(chance.uniform(*STAYS_S), walk)
+
+    world.clock.after(chance.uniform(*STAYS_S), walk)
 
 
 class Manner(Enum):
@@ -121,18 +141,20 @@ class Equivocator(Crooked):
     def _rival(self, body: bytes) -> tuple[Kind, bytes]:
         """The sale never was, or it was another amount."""
         tap = decode_tap(body)
-        record = decode_record(tap.written[:RECORD_BYTES])
-        more = self.tricks.randint(1, record.balance) if record.balance else 0
-        if not more or tap.operation is not Operation.SALE or self.tricks.random() < 0.5:
+        rival = dearer(tap, self.enrolled, self.tricks)
+        if rival is None or self.tricks.random() < 0.5:
             return Kind.ABORT, AbortBody(tap.tap_id, record_hash(tap.written)).encode()
-        dearer = replace(record, balance=record.balance - more, offline_spent=record.offline_spent + more)
-        written = seal(dearer, self.enrolled)
-        return Kind.TAP, replace(tap, amount_minor=tap.amount_minor + more, written=written).encode()
+        return Kind.TAP, rival.encode()
+
+    def _first_is_shown_to(self, end: End) -> bool:
+        """Where it walks between zones that no network joins, each zone sees one face; else it is drawn."""
+        apart = places_apart(self.venue)
+        return apart.index(end.peer_zone) % 2 == 0 if end.peer_zone in apart else self.tricks.random() < 0.5
 
     # -- Two sets of links -----------------------------------------------------------------------------------------
 
     def link_up(self, end: End) -> None:
-        if self.tricks.random() < 0.5:
+        if self._first_is_shown_to(end):
             super().link_up(end)
         else:
             self._of_other.add(end.number)
