@@ -5,10 +5,12 @@
     make mutants                       # all of them, two at a time
     make mutants ARGS='fork revoked'   # those whose name contains one of these words
 
-A mutant is a file of `tests/mutants`: why it matters, the tests that must notice, and a patch::
+A mutant is a file of `tests/mutants`: why it matters, the tests that must notice, the scenario whose seeds find it or
+why none does (tools/simulated_mutants.py), and a patch::
 
     Why: Two forks of equal height must show.
     Test: tests/unit/test_node.py::test_fork_of_equal_height_shows_in_the_digest
+    Simulator: couriers-only, equivocator
 
     --- a/mesh/core/frontier.py
     +++ b/mesh/core/frontier.py
@@ -65,6 +67,8 @@ class Mutant:
     why: str
     tests: tuple[str, ...]
     hunks: tuple[Hunk, ...]
+    simulator: str
+    """By which scenario it is found; or "- " and why by none."""
 
 
 def read_mutant(path: Path) -> Mutant:
@@ -73,10 +77,15 @@ def read_mutant(path: Path) -> Mutant:
     said = [line.partition(": ") for line in head.splitlines()]
     why = [text for word, _, text in said if word == "Why"]
     tests = tuple(text for word, _, text in said if word == "Test")
+    simulator = [text for word, _, text in said if word == "Simulator"]
     hunks = tuple(_hunks(patch))
-    if len(why) != 1 or not tests or not hunks or len(why) + len(tests) != len(said):
-        raise BadMutant(f"{path.name}: a mutant has one line `Why:`, lines `Test:`, an empty line, and a patch")
-    return Mutant(path.stem, why[0], tests, hunks)
+    known = len(why) + len(tests) + len(simulator)
+    if len(why) != 1 or len(simulator) != 1 or not tests or not hunks or known != len(said):
+        raise BadMutant(
+            f"{path.name}: a mutant has one line `Why:`, lines `Test:`, one line `Simulator:`, an empty line, and a "
+            "patch"
+        )
+    return Mutant(path.stem, why[0], tests, hunks, simulator[0])
 
 
 def _hunks(patch: str) -> list[Hunk]:

@@ -7,7 +7,7 @@ its author's doing (the entry lies below a verified successor that vouches for i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -20,6 +20,11 @@ _BULK_ENTRIES: Final = 64
 _QUIET_S: Final = 0.2
 _WAIT_S_MAX: Final = 30.0
 _BATCH_RUNS: Final = 16
+
+
+def bad_signature(log_id: bytes, entries: Sequence[bytes], log_key: bytes) -> int | None:
+    """The seq of the first entry of a stored run whose own signature does not verify."""
+    return first_bad_signature(check_run(log_id, entries), log_key)
 
 
 class Verifier:
@@ -76,9 +81,7 @@ class Verifier:
 
         async def verify(number: int, log_id: bytes, entries: list[bytes]) -> None:
             key = self._log_key(log_id)
-            bad = await self._in_thread(
-                lambda: first_bad_signature(check_run(log_id, entries), key), limiter=self._limiter
-            )
+            bad = await self._in_thread(lambda: bad_signature(log_id, entries, key), limiter=self._limiter)
             if bad is None:
                 good.append(number)
             else:

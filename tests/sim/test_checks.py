@@ -12,7 +12,9 @@ from typing import Final
 
 import pytest
 
-from mesh.core.frontier import Branch, Position
+from mesh.core.chain import check_run
+from mesh.core.entry import entry_id, sign_entry
+from mesh.core.frontier import Branch, Position, Segment
 from mesh.core.kinds import Lane, Operation
 from mesh.limits import (
     BRANCHES_PER_LOG_MAX,
@@ -211,6 +213,61 @@ def venue_never_came_together(world: World) -> None:
     world.together_at = None
 
 
+def link_to_a_liar_was_kept(world: World) -> None:
+    world.truth.let_pass.append(("office", "bar south 1", "left an entry out"))
+
+
+def revoked_device_still_has_its_links(world: World) -> None:
+    linked = next(iter(running(world.office).links.values())).end.peer
+    world.truth.revoked[linked.serial] = {}
+
+
+def wristband_that_no_reader_sealed_was_good_for_money(world: World) -> None:
+    world.truth.sold_to_forged.append("bar south 1")
+
+
+def fork_that_no_view_was_told_of(world: World) -> None:
+    """A bar is a liar after all: every disk holds a second entry at the seq of its first."""
+    bar, log_id = seller(world), own_log(seller(world))
+    bar.is_honest = False
+    genesis = bar.storage.own.read_entries(log_id, Segment(0, 0, 0))
+    rival = sign_entry(
+        bar.enrolled.sign_anything,
+        log_id=log_id,
+        seq=1,
+        prev=entry_id(genesis[0]),
+        time_ms=1,
+        kind=UNKNOWN_KIND,
+        body=b"",
+    )
+    run = check_run(log_id, [rival])
+
+    def write(store: MemoryStore) -> None:
+        store.add_branch(log_id, 99, 1, run.prev, parent=0, attached=True)
+        store.append_run(run, 99, verified=True)
+
+    for device in world.honest:
+        device.storage.replica.transact(write)
+
+
+def case_holds_what_nobody_signed(world: World) -> None:
+    kept = running(world.office)._kept
+    place, (genesis, entry) = next(iter(kept.items()))
+    kept[place] = (genesis, entry[:-1] + bytes([entry[-1] ^ 1]))
+
+
+def service_signed_none_of_its_receipts(world: World) -> None:
+    assert world.settlement.signed
+    world.settlement.signed.clear()
+
+
+def receipt_says_a_cent_too_much(world: World) -> None:
+    ledger = world.settlement.ledger
+    assert ledger is not None
+    log = ledger._logs.by_id[own_log(seller(world))]
+    log.heads[0].sum_minor += 1
+
+
 BREAKS: Final[list[tuple[Break, set[Check]]]] = [
     (sends_before_its_disk_has_it, {Check.DURABLE_BEFORE_VISIBLE}),
     (loses_the_newest_entry_of_a_log, {Check.NOTHING_ACKNOWLEDGED_IS_LOST, Check.CONVERGENCE}),
@@ -232,6 +289,13 @@ BREAKS: Final[list[tuple[Break, set[Check]]]] = [
     (too_many_taps_are_open, {Check.BOUNDED}),
     (fault_never_happened, {Check.FAULTS_FIRED}),
     (venue_never_came_together, {Check.IN_TIME}),
+    (link_to_a_liar_was_kept, {Check.RULES_ENFORCED}),
+    (revoked_device_still_has_its_links, {Check.RULES_ENFORCED}),
+    (wristband_that_no_reader_sealed_was_good_for_money, {Check.RULES_ENFORCED}),
+    (fork_that_no_view_was_told_of, {Check.COUNTED_RIGHTLY}),
+    (case_holds_what_nobody_signed, {Check.EVIDENCE_SIGNED}),
+    (service_signed_none_of_its_receipts, {Check.SETTLED_WHOLE}),
+    (receipt_says_a_cent_too_much, {Check.SETTLED_WHOLE}),
 ]
 
 

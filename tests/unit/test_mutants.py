@@ -36,7 +36,7 @@ def test_patch_that_no_longer_applies_is_refused(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text("once\nonce\n", encoding="utf-8")
     for before in ("gone\n", "once\n"):
         with pytest.raises(BadMutant, match=r"the code moved on"):
-            apply(Mutant("x", "y", ("z",), (Hunk("one.py", before, "other\n"),)), tmp_path)
+            apply(Mutant("x", "y", ("z",), (Hunk("one.py", before, "other\n"),), "shell"), tmp_path)
 
 
 def test_file_without_a_reason_is_no_mutant(tmp_path: Path) -> None:
