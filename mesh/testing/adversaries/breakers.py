@@ -39,7 +39,7 @@ from mesh.testing.world import World
 ACTS_EVERY_S: Final = (1.0, 4.0)
 OPENING_LIES: Final = 0.4
 """Share of the links that begin with something else than this venue's hello."""
-GRACE_S: Final = 10.0
+GRACE_S: Final = 8.0
 """So long after it was said, what breaks a rule has arrived, over any link that still works."""
 LARGE_FRAME_BYTES: Final = 100_000
 UNKNOWN_KIND: Final = 4711
@@ -58,7 +58,11 @@ class RuleBreaker(Crooked):
         self._openings: dict[int, bytes] = {}
         """What is said instead of a hello, by link; afterwards nothing is said on it."""
         self._mute: set[int] = set()
-        self._wanted: set[tuple[int, bytes]] = set()
+        self._tried: set[int] = set()
+        """Links on which an act waits for its answer: a second one would be answered for both."""
+        self._unasked: dict[int, bytes] = {}
+        """The log that was last sent over a link though nobody had asked for it there."""
+        self._wanted: set[tuple[int, bytes | None]] = set()
         """Logs that a peer asked for on a link."""
         self._acts: tuple[Callable[[End], str], ...] = (
             self._exchanged_entry,
@@ -76,21 +80,26 @@ class RuleBreaker(Crooked):
         self.now_and_then(ACTS_EVERY_S, self._act)
 
     def _act(self) -> None:
-        links = [number for number in self.live_links() if number not in self._mute]
+        links = [number for number in self.live_links() if number not in self._mute | self._tried]
         if links:
             end = self.links[self.tricks.choice(links)].end
+            self._tried.add(end.number)
             rule = self.tricks.choice(self._acts)(end)
             if rule:
                 self._broke(end, rule)
+            else:
+                self._tried.discard(end.number)
 
-    def _broke(self, end: End, rule: str, still: Callable[[], bool] = lambda: True) -> None:
+    def _broke(self, end: End, rule: str) -> None:
         """A rule was broken on a link: look some seconds later whether the other end let it pass."""
         self.did()
 
         def look() -> None:
+            self._tried.discard(end.number)
             victim = self.venue.devices[end.other.owner]
             unheard = end.silent or end.connection.broken or not end.up or not end.other.up
-            if victim.is_honest and not unheard and still():
+            asked_meanwhile = (end.number, self._unasked.get(end.number)) in self._wanted
+            if victim.is_honest and not unheard and not asked_meanwhile:
                 self.venue.truth.let_pass.append((victim.name, self.name, rule))
 
         self.world.clock.after(GRACE_S, look)
@@ -223,8 +232,8 @@ class RuleBreaker(Crooked):
         log_id = self.tricks.choice(sorted(others))
         entries = self.storage.replica.read_entries(log_id, Segment(0, 0, 0))
         self.push(end.number, log_id, entries)
-        self._broke(end, "sent a run that nobody asked for", lambda: (end.number, log_id) not in self._wanted)
-        return ""
+        self._unasked[end.number] = log_id
+        return "sent a run that nobody asked for"
 
 
 class Puppet(Crooked):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from mesh.core.chain import NONCE_BYTES, encode_genesis, parse_genesis
+from mesh.core.chain import NONCE_BYTES, KnownHead, encode_genesis, parse_genesis
 from mesh.core.codec import encode
 from mesh.core.entry import ID_BYTES, LOG_ID_BYTES, SIGNATURE_BYTES, decode_entry, encode_payload, entry_id
 from mesh.core.frontier import Position, Segment
@@ -145,8 +145,17 @@ class Swindler(Crooked):
         self.append(Lane.MONEY, Kind.TAP, body[:at] + b"\x18" + body[at:])
 
     def _anothers_abort(self, before: TapBody) -> None:
-        """What another bar sold never was."""
-        self.append(Lane.MONEY, Kind.ABORT, AbortBody(before.tap_id, record_hash(before.written)).encode())
+        """What another bar sold never was, says a log that claims to go on where the bar's own stood."""
+        chain = self._some_log()
+        taps = [entry.body for entry in map(decode_entry, chain) if entry.kind == Kind.TAP]
+        if not taps:
+            return
+        tap = decode_tap(self.tricks.choice(taps))
+        claims = [KnownHead(entry_id(chain[0])[:LOG_ID_BYTES], len(chain) - 1, entry_id(chain[-1]))]
+        nonce = self.tricks.randbytes(NONCE_BYTES)
+        genesis = encode_genesis(self.enrolled.certificate.der, nonce, Lane.MONEY, claims)
+        abort = AbortBody(tap.tap_id, record_hash(tap.written)).encode()
+        self._push_log(self.sign_chain(None, b"", [(Kind.GENESIS, genesis), (Kind.ABORT, abort)]))
 
     # -- Accusations -----------------------------------------------------------------------------------------------
 
@@ -188,7 +197,9 @@ class Swindler(Crooked):
         return [*entries, tap, *self.sign_chain(Position(seq, entry_id(tap)), log_id, [nothing])]
 
     def _bad_signature_below_a_good_one(self, before: TapBody) -> None:
-        entries = self._chain_with_a_bad_signature(before, None, b"")
+        self._push_log(self._chain_with_a_bad_signature(before, None, b""))
+
+    def _push_log(self, entries: list[bytes]) -> None:
         for number in self.live_links():
             self.push(number, entry_id(entries[0])[:LOG_ID_BYTES], entries)
 

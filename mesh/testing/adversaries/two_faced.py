@@ -147,9 +147,13 @@ class Equivocator(Crooked):
         return Kind.TAP, rival.encode()
 
     def _first_is_shown_to(self, end: End) -> bool:
-        """Where it walks between zones that no network joins, each zone sees one face; else it is drawn."""
+        """Where it walks between zones that no network joins, each zone sees one face; else a face that nobody sees yet
+        is shown first, and then it is drawn."""
         apart = places_apart(self.venue)
-        return apart.index(end.peer_zone) % 2 == 0 if end.peer_zone in apart else self.tricks.random() < 0.5
+        if end.peer_zone in apart:
+            return apart.index(end.peer_zone) % 2 == 0
+        shown = {number not in self._of_other for number in self.links}
+        return self.tricks.random() < 0.5 if len(shown) != 1 else False in shown
 
     # -- Two sets of links -----------------------------------------------------------------------------------------
 
