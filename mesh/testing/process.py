@@ -145,7 +145,7 @@ class Process:
         self.refused_until: dict[int, float] = {}
         self.in_step: dict[int, float] = {}
         self.proven: set[bytes] = set()
-        """Cards whose conflict is proven here."""
+        """Cards whose conflict is proven here: in this process, or by a case that own.db holds."""
         self.notes: list[str] = []
         self.most_pending = 0
         self.most_outbox_bytes = 0
@@ -179,6 +179,7 @@ class Process:
             self._digests.add(hashlib.sha256(case.data).digest())
             for tap in case.taps:
                 self._kept[tap.entry.log_id, tap.tap.fact.tap_id] = (tap.genesis, tap.entry.data)
+                self.proven.add(tap.tap.card)
         self._unverified.extend(_Unverified(*found) for found in self.storage.replica.unverified())
         for effect in loaded.effects:
             self._carry_out(effect)
