@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -20,7 +20,7 @@ from mesh.testing.store import MemoryStore
 from mesh.testing.wristband import Wristband
 from mesh.views.card_record import key_id
 from mesh.views.tap_entry import TAP_ID_BYTES
-from reader.card import seal
+from reader.card import BLANK_SLOT, seal
 from reader.intent import Basket, Intent, OpenIntent, decode_intent
 from reader.risk import Device
 from reader.tap import Around, handle, start
@@ -185,8 +185,8 @@ class Counter:
             case StoreIntent(draft=draft):
                 self._store_intent(draft.sealed_as(seal(draft.record, self._process.enrolled)))
                 return False
-            case WriteSlot(slot=slot, data=data):
-                self._write_slot(slot, data)
+            case WriteSlot(slot=slot, data=data, erases=erases):
+                self._write_slot(slot, [BLANK_SLOT, data] if erases else [data])
                 return False
             case ReadBack(slot=slot):
                 self._read_back(slot)
@@ -234,8 +234,9 @@ class Counter:
 
     # -- On the air ------------------------------------------------------------------------------------------------
 
-    def _write_slot(self, slot: int, data: bytes) -> None:
-        band = self.on_antenna
+    def _write_slot(self, slot: int, writes: Sequence[bytes]) -> None:
+        """Write these, one over the other: zeros first where a torn write left something."""
+        band, (data, *more) = self.on_antenna, writes
         if band is None:
             self._clock.after(0, lambda: self._answered(CardLost()))
             return
@@ -246,7 +247,10 @@ class Counter:
             if self._writing is writing:
                 self._writing = None
                 band.write(slot, data)
-                self._answered(SlotWritten())
+                if more:
+                    self._write_slot(slot, more)
+                else:
+                    self._answered(SlotWritten())
             elif self._process.alive:
                 self._answered(CardLost())
 
