@@ -152,7 +152,8 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="make mutants-simulated ARGS=...", description=__doc__.partition("\n")[0])
     parser.add_argument("word", nargs="*", help="only mutants whose name contains one of these")
     parser.add_argument("--json", type=Path, help="write what was found to this file")
-    parser.add_argument("--unharmed", type=int, default=0, metavar="N", help="first play N seeds without any mutant")
+    parser.add_argument("--seeds", type=int, default=SEEDS_MAX, metavar="N", help="give up after N seeds")
+    parser.add_argument("--unharmed", type=int, default=2, metavar="N", help="first play N seeds without any mutant")
     wanted = parser.parse_args(words)
     try:
         mutants = [read_mutant(path) for path in sorted(MUTANTS.glob("*.patch"))]
@@ -166,12 +167,12 @@ def main(words: Sequence[str]) -> int:
         print(sentence, flush=True)
     findings = []
     for mutant in looked_for:
-        finding = find(mutant)
+        finding = find(mutant, wanted.seeds)
         findings.append(finding)
         said = "NOT FOUND" if finding.seed is None else f"seed {finding.seed}: {finding.sentence[:80]}"
         print(f"{finding.mutant:<48}{finding.where:<32}{finding.seconds:6.1f} s  {said}", flush=True)
     found = sum(finding.seed is not None for finding in findings)
-    print(f"{found} of {len(findings)} mutants of protocol or money are found within {SEEDS_MAX} seeds")
+    print(f"{found} of {len(findings)} mutants of protocol or money are found within {wanted.seeds} seeds")
     if wanted.json is not None:
         wanted.json.write_text(json.dumps([asdict(one) for one in findings], indent=1) + "\n", encoding="utf-8")
     return 1 if red or found < len(findings) or not findings else 0

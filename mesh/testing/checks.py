@@ -19,9 +19,11 @@ from mesh.testing.audit import audit, signed_by_its_author
 from mesh.testing.counter import stored_rows
 from mesh.testing.device import Device
 from mesh.testing.settled import settled_whole
+from mesh.testing.starter import CARD_ID_KEY
 from mesh.testing.world import World, held_in
 from mesh.views.card_account import CREDITS, TapFact
 from mesh.views.cards import CardsView
+from reader.card import Blank, Shown, card_id, read_card
 
 CARDS_LOOKED_AT: Final = 5_000
 """Cards whose balances are compared one by one, device by device."""
@@ -44,6 +46,7 @@ class Check(Enum):
     COUNTED_RIGHTLY = "counted-rightly"
     EVIDENCE_SIGNED = "evidence-signed"
     SETTLED_WHOLE = "settled-whole"
+    WRISTBANDS_GOOD = "wristbands-good"
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +316,12 @@ def _rules_enforced(world: World) -> Iterator[str]:
         for link in device.process.links.values():
             if link.end.peer.serial in world.truth.revoked:
                 yield f"{device.name} has a link to {link.end.peer.name}, which is revoked"
+    enrolled = _enrolled(world)
+    for device in connected(world)[:1]:
+        assert device.process is not None
+        for log in device.process.node.frontier.logs.values():
+            if log.genesis.certificate.der not in enrolled:
+                yield f"{device.name} holds a log of somebody whom the authority never enrolled"
     for name in world.truth.sold_to_forged:
         yield f"{name} sold to a wristband whose record no reader ever sealed"
 
@@ -334,6 +343,19 @@ def _evidence_signed(world: World) -> Iterator[str]:
         for genesis, entry in device.process.witnessed():
             if not signed_by_its_author(genesis, entry, enrolled):
                 yield f"{device.name} keeps a case with an entry that its author did not sign"
+
+
+def _wristbands_good(world: World) -> Iterator[str]:
+    """Whatever tears and power cuts did to it: every wristband that was never copied can be read at the end."""
+    for device in connected(world)[:1]:
+        assert device.process is not None
+        keys = device.process.views.devices.sealing_keys
+        for band in world.truth.bands:
+            view = read_card(band.content, keys)
+            if card_id(CARD_ID_KEY, band.serial, b"") not in world.truth.copied_cards and not isinstance(
+                view, Shown | Blank
+            ):
+                yield f"{band.name} can be read nowhere any more: {type(view).__name__.lower()}"
 
 
 def _enrolled(world: World) -> dict[bytes, Device]:
@@ -371,6 +393,7 @@ CHECKS: Final[dict[Check, Callable[[World], Iterator[str]]]] = {
     Check.COUNTED_RIGHTLY: _counted_rightly,
     Check.EVIDENCE_SIGNED: _evidence_signed,
     Check.SETTLED_WHOLE: settled_whole,
+    Check.WRISTBANDS_GOOD: _wristbands_good,
 }
 
 

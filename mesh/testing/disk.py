@@ -147,7 +147,7 @@ class Disk:
 
     def cut_power_in(self, operations: int) -> None:
         """The power goes before the operation that many from now on: 1 is the next one."""
-        self._cut_at = self.operations + operations
+        self.cut_at = self.operations + operations
 
     def after_power_cut(self, fate: Fate) -> Image:
         """What the next boot finds."""

@@ -22,6 +22,7 @@ FIRST_AT: Final = 0.1
 LAST_AT: Final = 0.85
 """Faults are spread over this part of the safety phase."""
 TRIES_AGAIN_S: Final = 2.0
+ASKED_FOR: Final = frozenset({Fault.WALK_AWAY, Fault.TORN_WRITE, Fault.TORN_TWICE, Fault.SETTLEMENT_POWER_CUT})
 SLOW_FACTOR: Final = (10.0, 100.0)
 
 
@@ -55,6 +56,7 @@ class Faults:
             Fault.FALSE_RECEIPT: self._false_receipt,
             Fault.WALK_AWAY: crowd.walk_away,
             Fault.TORN_WRITE: crowd.tear_write,
+            Fault.TORN_TWICE: crowd.tear_twice,
         }
 
     def schedule(self) -> None:
@@ -70,8 +72,8 @@ class Faults:
         if self._world.healing:
             return
         if happen():
-            # What guests are asked to do is counted when they do it.
-            self._world.fired[fault.value] += fault not in {Fault.WALK_AWAY, Fault.TORN_WRITE}
+            # What is only asked for here (of guests, of the service's disk) is counted when it happens.
+            self._world.fired[fault.value] += fault not in ASKED_FOR
             self._world.trace.note(self._world.clock.now_us, "world", fault.value)
         else:
             self._world.clock.after(TRIES_AGAIN_S, partial(self._try, fault, happen))

@@ -18,7 +18,7 @@ from mesh.testing.scenario import Fault, People
 from mesh.testing.starter import CARD_ID_KEY
 from mesh.testing.world import World
 from mesh.testing.wristband import Wristband
-from mesh.views.card_record import RECORD_BYTES, SEAL_BYTES, decode_record, record_hash
+from mesh.views.card_record import RECORD_BYTES, SEAL_BYTES, SEALED_BYTES, decode_record, record_hash
 from reader.card import card_id
 from reader.tap_events import Amber, Cancel, Green, Notice, NotServed, Red, Screen, Served
 from reader.tap_phases import Unfinished, Writing
@@ -32,6 +32,9 @@ LAST_ROUND_PAUSE_S: Final = 0.5
 TAP_S: Final = 0.18
 """About as long as a tap takes."""
 LOOKS_EVERY_S: Final = 0.003
+TORN_AT: Final = ((RECORD_BYTES, SEALED_BYTES - 1), (31, 33))
+"""Behind the whole record, which so names the bar that wrote it; and within the four bytes that do (card_record)."""
+NEXT_BAR_S: Final = 2.0
 FORGED_MINOR: Final = 10_000
 
 
@@ -48,6 +51,8 @@ class Attendee:
     is_thief: bool = False
     torn_at: list[Device] = field(default_factory=list)
     """Counters that asked to hold the wristband again, and did not see it again yet."""
+    to_tear_at: list[tuple[Device, tuple[int, int]]] = field(default_factory=list)
+    """Bars at which the wristband is still to be taken away in mid-write, and between which bytes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +80,7 @@ class Crowd:
             Attendee(f"guest {at}", Wristband(f"band {at}", at.to_bytes(7, "big")), zones[at % len(zones)])
             for at in range(1, plan.count + 1)
         ]
+        world.truth.bands = [one.band for one in self.attendees]
         self.visits: dict[str, Visit] = {}
         """By device: who is at the counter."""
         self.orders = 0
@@ -203,7 +209,9 @@ class Crowd:
         counter.hold(visit.attendee.band)
         if self._world.healing:
             return
-        if self._tears_due:
+        if visit.attendee.to_tear_at:
+            self._take_away_in_mid_write(visit, TAP_S)
+        elif self._tears_due:
             self._tears_due -= 1
             self._take_away_in_mid_write(visit, TAP_S)
         elif self._walks_due or self._random.random() < self._plan.walks_away:
@@ -215,7 +223,7 @@ class Crowd:
         """Look every few milliseconds whether the write has begun."""
         counter = visit.device.counter
         if visit.is_over or counter is None or left_s <= 0.0:
-            self._tears_due += not self._closing
+            self._tears_due += not self._closing and not visit.attendee.to_tear_at
         elif isinstance(counter.machine.phase, Writing):
             self._take_away(visit)
         else:
@@ -231,6 +239,33 @@ class Crowd:
         self._tears_due += 1
         return True
 
+    def tear_twice(self) -> bool:
+        """Somebody's wristband is torn by one bar, and over the same record by another, in the middle of its name."""
+        bars = [bar for zone in sorted(self._sellers) for bar in self._sellers[zone] if bar.counter is not None]
+        able = [one for one in self.attendees if one.balance_minor and not one.is_busy and not one.is_thief]
+        if len(bars) < 2 or not able:
+            return False
+        guest = self._random.choice(able)
+        guest.to_tear_at = list(zip(self._random.sample(bars, 2), TORN_AT, strict=True))
+        self._next_to_tear(guest)
+        return True
+
+    def _next_to_tear(self, guest: Attendee) -> None:
+        if not guest.to_tear_at or self._closing:
+            guest.to_tear_at.clear()
+            guest.band.stops_at.clear()
+            return
+        bar, (least, most) = guest.to_tear_at[0]
+        if not guest.is_busy and bar.name not in self.visits:
+            guest.band.stops_at = [self._random.randint(least, most)]
+            self.visit(guest, [bar], Operation.SALE, 1)
+        self._world.clock.after(NEXT_BAR_S, lambda: self._next_to_tear(guest))
+
+    def _was_torn(self, guest: Attendee) -> None:
+        """At the bar where that was to be so; after the second one it has happened."""
+        guest.to_tear_at.pop(0)
+        self._world.fired[Fault.TORN_TWICE.value] += not guest.to_tear_at
+
     def _walk_off(self, visit: Visit, due: int) -> None:
         """Somebody leaves in mid-tap; where the reader was faster, a walk that is due falls to the next guest."""
         if not self._take_away(visit):
@@ -244,7 +279,11 @@ class Crowd:
         self._world.fired[Fault.WALK_AWAY.value] += 1
         tears = visit.attendee.band.tears
         counter.take_away()
-        self._world.fired[Fault.TORN_WRITE.value] += visit.attendee.band.tears - tears
+        torn = visit.attendee.band.tears - tears
+        self._world.fired[Fault.TORN_WRITE.value] += torn
+        if torn and visit.attendee.to_tear_at:
+            self._was_torn(visit.attendee)
+            self._world.clock.after(0.0, lambda: self._leaves_unfinished(visit))
         return True
 
     def _give_up(self, visit: Visit) -> None:
@@ -340,7 +379,7 @@ class Crowd:
         self._over(visit)
         if counter is not None and isinstance(counter.machine.phase, Unfinished) and self._random.random() < 0.5:
             counter.answer(Cancel())
-        if not self._closing and self._random.random() < 0.6:
+        if not self._closing and not attendee.to_tear_at and self._random.random() < 0.6:
             self._world.clock.after(self._random.uniform(*AGAIN_S), lambda: self._elsewhere(attendee))
 
     def _elsewhere(self, attendee: Attendee) -> None:

@@ -75,6 +75,7 @@ class Fault(Enum):
     CARD_ROLLED_BACK = "card_rolled_back"
     WALK_AWAY = "walk_away"
     TORN_WRITE = "torn_write"
+    TORN_TWICE = "torn_twice"
     CARD_FORGED = "card_forged"
     FALSE_RECEIPT = "false_receipt"
 

@@ -60,6 +60,8 @@ class Settlement:
         self.enrolled = enrolled
         self.ledger: SqliteLedger | None = None
         self.power_cuts = 0
+        self.power_went: Callable[[], None] = lambda: None
+        """Told when it did: asked for is not happened."""
         self.restores = 0
         self._random = chance
         self._path = directory / "settlement.db"
@@ -102,6 +104,7 @@ class Settlement:
         self.ledger.close()
         self.ledger = None
         self.power_cuts += 1
+        self.power_went()
         fate = self._random.choice(list(Fate))
         image = self._disk.after_power_cut(fate)
         self._disk = Disk(image, seed=self._random.getrandbits(32))
@@ -295,5 +298,5 @@ class Line:
         await self._gateway.trip()
         forges = self._settlement.forges
         if answer.receipts and forges:
-            return replace(answer, receipts=(forges.popleft()(answer.receipts[-1]), *answer.receipts[:-1]))
+            return replace(answer, receipts=(*answer.receipts[:-1], forges.popleft()(answer.receipts[-1])))
         return answer

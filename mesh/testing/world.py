@@ -40,6 +40,7 @@ from mesh.testing.starter import Starter
 from mesh.testing.store import Pieces
 from mesh.testing.trace import Trace
 from mesh.testing.venue import Venue, VenueDevice
+from mesh.testing.wristband import Wristband
 from mesh.views.cards import Conflict, Sharing
 from reader.intent import Intent
 from reader.tap_events import Amber, Green, Notice, Red, Screen
@@ -91,6 +92,8 @@ class Truth:
     """Who kept a link over which a rule had been broken: (device, liar, what the liar did)."""
     revoked: dict[int, dict[bytes, Position]] = field(default_factory=dict)
     """The authority's words, once they are durable at the office: by serial number, the cut."""
+    bands: list[Wristband] = field(default_factory=list)
+    """Everybody's wristbands, as they left the box."""
     forged_slots: set[bytes] = field(default_factory=set)
     """What guests wrote onto wristbands by themselves."""
     sold_to_forged: list[str] = field(default_factory=list)
@@ -152,6 +155,7 @@ class World:
             directory,
             power_cuts=Fault.SETTLEMENT_POWER_CUT.value in scenario.faults,
         )
+        self.settlement.power_went = lambda: self.fired.update([Fault.SETTLEMENT_POWER_CUT.value])
         self._resources.callback(self.settlement.close)
         self.clock.after(FORGET_S, self._forget)
         self.crooked = [(Adversary(kind), self._enrol_for(kind, at)) for kind, at in _each(scenario.adversaries)]

@@ -20,6 +20,8 @@ class Wristband:
     images: list[tuple[bytes, bytes]] = field(default_factory=list)
     """What it held before its newest writes, the oldest first: what a rollback puts back."""
     tears: int = 0
+    stops_at: list[int] = field(default_factory=list)
+    """After how many bytes the next torn writes stop; where nothing is said, chance says."""
 
     @property
     def content(self) -> tuple[bytes, bytes]:
@@ -35,6 +37,7 @@ class Wristband:
 
     def tear(self, slot: int, data: bytes, count: int) -> None:
         """The write was torn after `count` bytes: those are new, the rest is as it was."""
+        count = min(self.stops_at.pop(0), len(data)) if self.stops_at else count
         self.tears += count < len(data)
         self.slots[slot] = data[:count] + self.slots[slot][count:]
 

@@ -24,6 +24,7 @@ from mesh.limits import (
 )
 from mesh.testing.checks import CHECKS, Check
 from mesh.testing.device import Device
+from mesh.testing.people import card_of
 from mesh.testing.process import Process
 from mesh.testing.run import Outcome, play
 from mesh.testing.scenario import Scenario, parse_scenario
@@ -268,6 +269,12 @@ def receipt_says_a_cent_too_much(world: World) -> None:
     log.heads[0].sum_minor += 1
 
 
+def wristband_is_unreadable(world: World) -> None:
+    spoilt = world.truth.bands[0]
+    spoilt.slots[:] = [bytes([1]) * len(slot) for slot in spoilt.slots]
+    world.truth.copied_cards -= {card_of(spoilt)}
+
+
 BREAKS: Final[list[tuple[Break, set[Check]]]] = [
     (sends_before_its_disk_has_it, {Check.DURABLE_BEFORE_VISIBLE}),
     (loses_the_newest_entry_of_a_log, {Check.NOTHING_ACKNOWLEDGED_IS_LOST, Check.CONVERGENCE}),
@@ -296,6 +303,7 @@ BREAKS: Final[list[tuple[Break, set[Check]]]] = [
     (case_holds_what_nobody_signed, {Check.EVIDENCE_SIGNED}),
     (service_signed_none_of_its_receipts, {Check.SETTLED_WHOLE}),
     (receipt_says_a_cent_too_much, {Check.SETTLED_WHOLE}),
+    (wristband_is_unreadable, {Check.WRISTBANDS_GOOD}),
 ]
 
 

@@ -29,6 +29,7 @@ from reader.card import seal
 
 SWINDLES_EVERY_S: Final = (2.0, 6.0)
 AMOUNT_MAX: Final = 2_000
+LATER_S: Final = (5.0, 25.0)
 FAR: Final = 500
 """How far behind what is known a piece of a log lies that hangs on nothing."""
 
@@ -51,6 +52,7 @@ class Swindler(Crooked):
             self._false_revocation,
             self._bad_signature_below_a_good_one,
             self._bad_signature_on_an_island,
+            self._second_branch_later,
         )
 
     def start(self) -> None:
@@ -192,12 +194,23 @@ class Swindler(Crooked):
             at, log_id = Position(0, entry_id(entries[0])), entry_id(entries[0])[:LOG_ID_BYTES]
         (tap,) = self.sign_chain(at, log_id, [(Kind.TAP, self._sale(before).encode())])
         tap = tap[:-SIGNATURE_BYTES] + self.tricks.randbytes(SIGNATURE_BYTES)
-        nothing = (Kind.ABORT, AbortBody(self.tricks.randbytes(TAP_ID_BYTES), self.tricks.randbytes(ID_BYTES)).encode())
         seq = decode_entry(tap).seq
-        return [*entries, tap, *self.sign_chain(Position(seq, entry_id(tap)), log_id, [nothing])]
+        return [*entries, tap, *self.sign_chain(Position(seq, entry_id(tap)), log_id, [self._nothing()])]
 
     def _bad_signature_below_a_good_one(self, before: TapBody) -> None:
         self._push_log(self._chain_with_a_bad_signature(before, None, b""))
+
+    def _second_branch_later(self, before: TapBody) -> None:
+        """Two branches of one height: everybody has long settled the first when the second comes."""
+        genesis = encode_genesis(self.enrolled.certificate.der, self.tricks.randbytes(NONCE_BYTES), Lane.MONEY, [])
+        beginning = self.sign_chain(None, b"", [(Kind.GENESIS, genesis)])
+        at, log_id = Position(0, entry_id(beginning[0])), entry_id(beginning[0])[:LOG_ID_BYTES]
+        one, other = (self.sign_chain(at, log_id, [self._nothing()]) for _ in range(2))
+        self._push_log(beginning + one)
+        self.world.clock.after(self.tricks.uniform(*LATER_S), lambda: self._push_log(beginning + other))
+
+    def _nothing(self) -> tuple[Kind, bytes]:
+        return Kind.ABORT, AbortBody(self.tricks.randbytes(TAP_ID_BYTES), self.tricks.randbytes(ID_BYTES)).encode()
 
     def _push_log(self, entries: list[bytes]) -> None:
         for number in self.live_links():
