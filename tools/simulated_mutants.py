@@ -10,6 +10,7 @@ The head of a mutant (tests/mutants, tools/mutants.py) says where it is to be fo
     Simulator: full-chaos                           # a packaged scenario
     Simulator: two-zones, swindler                  # with an adversary, or a fault that happens twice, of these names
     Simulator: shell                                # a seed of the real shell (mesh.testing.shell)
+    Simulator: shell, disk_fails                    # with what `run_shell` takes besides
     Simulator: - TLS is stood in for                # not one of protocol or money
 
 Found means that a check speaks, or that the program ends with an error. On the tree without any mutant the same seeds
@@ -48,7 +49,7 @@ name, extra, first, last, every = sys.argv[1], sys.argv[2].split(), int(sys.argv
 
 def one(seed):
     if name == "shell":
-        run_shell(seed)
+        run_shell(seed, **{one: True for one in extra})
         return []
     scenario = find_scenario(name)
     faults = {one: 2 for one in extra if one in {fault.value for fault in Fault}}

@@ -296,7 +296,8 @@ class Line:
         await self._gateway.trip()
         answer = self._settlement.receipts(since)
         await self._gateway.trip()
-        forges = self._settlement.forges
-        if answer.receipts and forges:
-            return replace(answer, receipts=(*answer.receipts[:-1], forges.popleft()(answer.receipts[-1])))
-        return answer
+        forges, receipts = self._settlement.forges, answer.receipts
+        of_money = [data for data in receipts if self._gateway.lane(decode_receipt(data).log_id) is Lane.MONEY]
+        if not forges or not of_money:
+            return answer
+        return replace(answer, receipts=(*receipts, forges.popleft()(of_money[-1])))

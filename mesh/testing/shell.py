@@ -33,14 +33,23 @@ from mesh.testing.trace import Trace
 __all__ = ["Outcome", "Violation", "run_shell"]
 
 
-def run_shell(seed: int, *, tell: Callable[[str], None] | None = None, lies_about_sync: bool = False) -> Outcome:
+def run_shell(
+    seed: int,
+    *,
+    tell: Callable[[str], None] | None = None,
+    lies_about_sync: bool = False,
+    disk_fails: bool = False,
+) -> Outcome:
     """Play one seed, or raise :class:`Violation`. `tell` is given each line of the trace as it comes.
 
+    With `disk_fails` a bar's disk refuses something now and then, and its program starts again on the same machine.
     `lies_about_sync` gives every board a disk that syncs nothing, for seeing a rule broken.
     """
     with ExitStack() as open_things:
         directory = Path(open_things.enter_context(tempfile.TemporaryDirectory(prefix="tapmesh-sim-")))
-        evening = Evening(seed, directory, open_things, Trace(tell), lies_about_sync=lies_about_sync)
+        evening = Evening(
+            seed, directory, open_things, Trace(tell), lies_about_sync=lies_about_sync, disk_fails=disk_fails
+        )
         try:
             return run_deterministically(evening.play, seed=seed)
         except BaseExceptionGroup as group:

@@ -83,13 +83,15 @@ class Board:
             try:
                 await self._live()
             except* StorageError:
-                if self.machine.is_on:
+                if self.machine.is_on and not self.machine.has_failed:
                     raise
             finally:
                 self._bury()
             await trio.sleep(self._chance.uniform(*BOOT_S))
             if self._stops:
                 self._stops = False
+            elif self.machine.is_on and self.machine.has_failed:
+                self.machine.next_process()
             else:
                 require(not self.machine.is_on, "a device runs while it has power", f"{self.name} ended by itself")
                 self.machine.boot()

@@ -39,6 +39,7 @@ CAP_MINOR: Final = 5_000
 CUT_OPERATIONS_MAX: Final = 24
 """A tap takes about so many operations of the disk."""
 CUTS_TRIED_MAX: Final = 5
+FAILURES_MAX: Final = 6
 CLONE_TRIES_MAX: Final = 8
 TEARS_TRIED_MAX: Final = 5
 TORN_SHARE: Final = 0.35
@@ -49,12 +50,20 @@ class Evening:
     """The devices, the wristbands, and the order of events of one seed."""
 
     def __init__(
-        self, seed: int, directory: Path, open_things: ExitStack, trace: Trace, *, lies_about_sync: bool
+        self,
+        seed: int,
+        directory: Path,
+        open_things: ExitStack,
+        trace: Trace,
+        *,
+        lies_about_sync: bool,
+        disk_fails: bool,
     ) -> None:
         self._seed = seed
         self._chance = random.Random(f"{seed}/evening")
         self._trace = trace
         self._lies_about_sync = lies_about_sync
+        self._disk_fails = disk_fails
         self._air = Air(seed)
         self._fields = DocumentFields(
             name=f"Simulated {seed}",
@@ -138,6 +147,7 @@ class Evening:
     async def _trouble(self) -> Band:
         """Streams are reset, devices are apart, a bar loses its power; meanwhile guests buy. Returns the clone."""
         honest, (cheat, copied) = self._bands[:HONEST], self._bands[HONEST:]
+        unlucky = honest.pop() if self._disk_fails else None
         clone = copied.clone("clone")
         self._air.trouble = True
         done = trio.Event()
@@ -149,6 +159,8 @@ class Evening:
                 people.start_soon(self._power_cut, honest[0])
                 people.start_soon(self._roll_back, cheat)
                 people.start_soon(self._clone, copied, clone)
+                if unlucky is not None:
+                    people.start_soon(self._disk_failure, unlucky)
             await self._tear(honest[1])
             done.set()
             nursery.cancel_scope.cancel()
@@ -178,6 +190,16 @@ class Evening:
                 most = max(1, most // 2)
             if sum(board.machine.power_cuts for board in self._boards) >= cuts:
                 break
+
+    async def _disk_failure(self, band: Band) -> None:
+        """A bar's disk refuses something in mid-tap, the program ends and is started again on the same machine."""
+        chance = random.Random(f"{self._seed}/failing disk")
+        for _ in range(FAILURES_MAX):
+            await trio.sleep(chance.uniform(1.0, 10.0))
+            bar = chance.choice(self._bars)
+            bar.machine.fail_soon(chance.randint(1, CUT_OPERATIONS_MAX))
+            await visit(bar, band, sale(chance.randint(50, 900)), chance)
+            bar.machine.disk.failure = None
 
     async def _roll_back(self, band: Band) -> None:
         """Somebody spends, puts an older state back onto the wristband, and spends at another bar; or tries to."""

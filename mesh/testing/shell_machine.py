@@ -25,7 +25,7 @@ from mesh.errors import StorageError
 from mesh.shell.damage import MARK_SUFFIX
 from mesh.shell.store import OWN_FILE
 from mesh.shell.surroundings import Surroundings
-from mesh.testing.disk import Disk, DiskVfs, Fate, Operation
+from mesh.testing.disk import Disk, DiskVfs, Error, Failure, Fate, Operation
 from mesh.testing.trace import Trace
 
 CORES: Final = 2
@@ -77,6 +77,8 @@ class Machine:
         self._lies_about_sync = lies_about_sync
         self.disk = vfs.insert(Disk(seed=self._number(seed, "disk"), lies_about_sync=lies_about_sync))
         self.power_cuts = 0
+        self.failures = 0
+        """Processes that ended because the disk failed."""
         self.when_cut: Callable[[], None] = lambda: None
         """What ends the program that runs here: without power it is gone at once."""
         self._trace = trace
@@ -117,6 +119,23 @@ class Machine:
     def cut_power_soon(self, operations: int) -> None:
         """Before the disk's operation that is so many from now; whatever asks for it."""
         self.disk.cut_at = self.disk.operations + operations
+
+    def fail_soon(self, operations: int) -> None:
+        """The disk's operation that is so many from now fails, once; the machine stays up."""
+        self.disk.failure = Failure(self.disk.operations + operations, Error.EIO)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the disk refused this process something: it has to end."""
+        return bool(self.disk.failed)
+
+    def next_process(self) -> None:
+        """Another process on the same machine, after one that ended because of its disk."""
+        medium = self.disk.next_process()
+        seed = self._power.getrandbits(32)
+        self.disk = self.vfs.insert(Disk(medium, seed=seed, lies_about_sync=self._lies_about_sync))
+        self.failures += 1
+        self.note("starts again after its disk failed")
 
     def boot(self) -> Fate:
         """The power is back: put in the disk as the cut left it, by a fate that chance decides."""
