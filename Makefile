@@ -37,8 +37,9 @@ bench: environment ## Measure replication between two processes: 200,000 signed 
 soak: environment ## The long sweeps: every test, and each property with many more examples
 	$(BIN)/python -m pytest --hypothesis-profile=soak $(ARGS)
 
-mutants: environment ## Tests that can fail: each committed patch must turn a named test red, about five minutes
+mutants: environment ## Tests that can fail: each committed patch must turn a named test red, and be found by a seed: about a quarter of an hour
 	@$(BIN)/python -m tools.mutants $(ARGS)
+	@$(BIN)/python -m tools.simulated_mutants $(ARGS)
 
 requirements: environment ## What proves each line of docs/requirements.md; fails where a proof is missing
 	@$(BIN)/python -m tools.requirements

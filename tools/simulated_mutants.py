@@ -2,19 +2,19 @@
 
 ::
 
-    make mutants-simulated                          # all of them, one after the other
-    make mutants-simulated ARGS='fork revoked'      # those whose name contains one of these words
+    python -m tools.simulated_mutants                # all of them, one after the other; `make mutants` does it too
+    python -m tools.simulated_mutants fork revoked   # those whose name contains one of these words
 
 The head of a mutant (tests/mutants, tools/mutants.py) says where it is to be found, or why no seed can find it::
 
-    Simulator: full-chaos                           # a packaged scenario
-    Simulator: two-zones, swindler                  # with an adversary, or a fault that happens twice, of these names
-    Simulator: shell                                # a seed of the real shell (mesh.testing.shell)
-    Simulator: shell, disk_fails                    # with what `run_shell` takes besides
-    Simulator: - TLS is stood in for                # not one of protocol or money
+    Simulator: one-bar                     # a packaged scenario
+    Simulator: two-zones, swindler         # with an adversary, or a fault that happens twice, of these names
+    Simulator: shell                       # a seed of the real shell (mesh.testing.shell)
+    Simulator: shell, disk_fails           # with what `run_shell` takes besides
+    Simulator: - TLS is stood in for       # not one of protocol or money
 
 Found means that a check speaks, or that the program ends with an error. On the tree without any mutant the same seeds
-must be silent; `make test` and `make soak` see to that for the packaged scenarios, and `--unharmed` here.
+must be silent: the first few are played here before anything else.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def unharmed(wheres: Sequence[str], last: int) -> list[str]:
 
 
 def main(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="make mutants-simulated ARGS=...", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.simulated_mutants", description=__doc__.partition("\n")[0])
     parser.add_argument("word", nargs="*", help="only mutants whose name contains one of these")
     parser.add_argument("--json", type=Path, help="write what was found to this file")
     parser.add_argument("--seeds", type=int, default=SEEDS_MAX, metavar="N", help="give up after N seeds")
@@ -176,7 +176,7 @@ def main(words: Sequence[str]) -> int:
     print(f"{found} of {len(findings)} mutants of protocol or money are found within {wanted.seeds} seeds")
     if wanted.json is not None:
         wanted.json.write_text(json.dumps([asdict(one) for one in findings], indent=1) + "\n", encoding="utf-8")
-    return 1 if red or found < len(findings) or not findings else 0
+    return 1 if red or found < len(findings) or not mutants else 0
 
 
 if __name__ == "__main__":
