@@ -275,6 +275,44 @@ def wristband_is_unreadable(world: World) -> None:
     world.truth.copied_cards -= {card_of(spoilt)}
 
 
+def rule_breaker_was_not_hung_up_on(world: World) -> None:
+    world.truth.let_pass.append((seller(world).name, "rule breaker 1", "sent a frame of a kind that there is not"))
+
+
+def bar_sold_to_a_forged_wristband(world: World) -> None:
+    world.truth.sold_to_forged.append(seller(world).name)
+
+
+def liar_whose_cut_is_empty_counts(world: World) -> None:
+    """A bar that sold was dishonest and revoked, so that nothing of it counts; it is off, with no link to anybody."""
+    bar = seller(world)
+    bar.is_honest = False
+    bar.power_cut(3600.0)
+    world.clock.run_until(world.clock.now + 5.0)
+    world.truth.revoked[bar.certificate.serial] = {}
+
+
+def case_is_kept_with_a_signature_that_is_none(world: World) -> None:
+    kept = running(world.office)._kept
+    key = min(kept)
+    genesis, entry = kept[key]
+    kept[key] = genesis, bytes([*entry[:-1], entry[-1] ^ 1])
+
+
+def receipt_is_published_that_the_service_did_not_sign(world: World) -> None:
+    world.settlement.signed.clear()
+
+
+def wristband_holds_nothing_that_can_be_read(world: World) -> None:
+    band = next(band for band in world.truth.bands if any(map(any, band.slots)) and card_of(band) not in copied(world))
+    for slot, data in enumerate(band.slots):
+        band.write(slot, bytes([255] * len(data)))
+
+
+def copied(world: World) -> set[bytes]:
+    return world.truth.copied_cards
+
+
 BREAKS: Final[list[tuple[Break, set[Check]]]] = [
     (sends_before_its_disk_has_it, {Check.DURABLE_BEFORE_VISIBLE}),
     (loses_the_newest_entry_of_a_log, {Check.NOTHING_ACKNOWLEDGED_IS_LOST, Check.CONVERGENCE}),
@@ -296,6 +334,12 @@ BREAKS: Final[list[tuple[Break, set[Check]]]] = [
     (too_many_taps_are_open, {Check.BOUNDED}),
     (fault_never_happened, {Check.FAULTS_FIRED}),
     (venue_never_came_together, {Check.IN_TIME}),
+    (rule_breaker_was_not_hung_up_on, {Check.RULES_ENFORCED}),
+    (bar_sold_to_a_forged_wristband, {Check.RULES_ENFORCED}),
+    (liar_whose_cut_is_empty_counts, {Check.COUNTED_RIGHTLY}),
+    (case_is_kept_with_a_signature_that_is_none, {Check.EVIDENCE_SIGNED}),
+    (receipt_is_published_that_the_service_did_not_sign, {Check.SETTLED_WHOLE}),
+    (wristband_holds_nothing_that_can_be_read, {Check.WRISTBANDS_GOOD}),
     (link_to_a_liar_was_kept, {Check.RULES_ENFORCED}),
     (revoked_device_still_has_its_links, {Check.RULES_ENFORCED}),
     (wristband_that_no_reader_sealed_was_good_for_money, {Check.RULES_ENFORCED}),
