@@ -1,7 +1,7 @@
 """Three days, 80,000 people, 395,000 taps, 300 readers, and zones without a network for minutes at a time.
 
-About an hour and some gigabytes, so in `make soak`; experiments/010_festival has a run's result. An hour with a tenth of
-the readers is played in `make test`.
+About an hour and some gigabytes, so in `make soak`; experiments/010_festival has the result of a run. An hour with a
+tenth of the readers is played in `make test`.
 """
 
 from __future__ import annotations
