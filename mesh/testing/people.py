@@ -35,6 +35,7 @@ LOOKS_EVERY_S: Final = 0.003
 TORN_AT: Final = ((RECORD_BYTES, SEALED_BYTES - 1), (31, 33))
 """Behind the whole record, which so names the bar that wrote it; and within the four bytes that do (card_record)."""
 NEXT_BAR_S: Final = 2.0
+BARS_TRIED_MAX: Final = 12
 FORGED_MINOR: Final = 10_000
 
 
@@ -242,24 +243,34 @@ class Crowd:
     def tear_twice(self) -> bool:
         """Somebody's wristband is torn by one bar, and over the same record by another, in the middle of its name."""
         bars = [bar for zone in sorted(self._sellers) for bar in self._sellers[zone] if bar.counter is not None]
+        copied = self._world.truth.copied_cards
         able = [one for one in self.attendees if one.balance_minor and not one.is_busy and not one.is_thief]
+        able = [one for one in able if card_of(one.band) not in copied and not one.to_tear_at]
         if len(bars) < 2 or not able:
             return False
         guest = self._random.choice(able)
         guest.to_tear_at = list(zip(self._random.sample(bars, 2), TORN_AT, strict=True))
-        self._next_to_tear(guest)
+        self._next_to_tear(guest, BARS_TRIED_MAX)
         return True
 
-    def _next_to_tear(self, guest: Attendee) -> None:
-        if not guest.to_tear_at or self._closing:
+    def _tear_anybody_twice(self) -> None:
+        if not self._closing and not self.tear_twice():
+            self._world.clock.after(NEXT_BAR_S, self._tear_anybody_twice)
+
+    def _next_to_tear(self, guest: Attendee, tries: int) -> None:
+        if not guest.to_tear_at or self._closing or not tries:
+            torn = not guest.to_tear_at
             guest.to_tear_at.clear()
             guest.band.stops_at.clear()
+            if not torn and not self._closing:
+                # A bar that has broken, or a card that is held: somebody else, elsewhere.
+                self._world.clock.after(NEXT_BAR_S, self._tear_anybody_twice)
             return
         bar, (least, most) = guest.to_tear_at[0]
         if not guest.is_busy and bar.name not in self.visits:
             guest.band.stops_at = [self._random.randint(least, most)]
             self.visit(guest, [bar], Operation.SALE, 1)
-        self._world.clock.after(NEXT_BAR_S, lambda: self._next_to_tear(guest))
+        self._world.clock.after(NEXT_BAR_S, lambda: self._next_to_tear(guest, tries - 1))
 
     def _was_torn(self, guest: Attendee) -> None:
         """At the bar where that was to be so; after the second one it has happened."""

@@ -35,6 +35,8 @@ THREAD_S: Final = (0.00005, 0.002)
 """From asking for a thread to its beginning."""
 SYNC_S: Final = (0.001, 0.012)
 OPERATION_S: Final = 0.00002
+KEEPS_CACHE: Final = 0.7
+"""Chance that a process that starts again reads from the cache what a failed sync left off the medium."""
 
 _Result = TypeVar("_Result")
 
@@ -131,7 +133,8 @@ class Machine:
 
     def next_process(self) -> None:
         """Another process on the same machine, after one that ended because of its disk."""
-        medium = self.disk.next_process()
+        # Within seconds the cache mostly still has all that it calls clean; later it has let some of that go.
+        medium = self.disk.medium if self._power.random() < KEEPS_CACHE else self.disk.next_process()
         seed = self._power.getrandbits(32)
         self.disk = self.vfs.insert(Disk(medium, seed=seed, lies_about_sync=self._lies_about_sync))
         self.failures += 1
