@@ -38,6 +38,7 @@ from mesh.core.frontier import (
 from mesh.core.kinds import Kind, Lane
 from mesh.core.revocation import Revocations, Statement, parse_statement
 from mesh.errors import PeerError
+from mesh.limits import BRANCHES_PER_LOG_MAX
 
 OWN_BRANCH: Final = 0
 """In a log of this device's own, the branch that this device writes; what others sign with its key is another."""
@@ -85,7 +86,8 @@ class Intake:
         self.new_heads: dict[bytes, Position] = {}
         self.frontier = frontier
         self._root = root
-        self._proven: set[bytes] = set()
+        self._proven: dict[bytes, int] = {}
+        """The lowest seq at which a fork of a log is proven in somebody's control log."""
         self._comparing: dict[int, _Comparing | _Hanging | _Rivals] = {}
         self._tokens = 0
 
@@ -257,7 +259,7 @@ class Intake:
 
     def _found_fork(self, log: LogState, seq: int, ours: bytes, theirs: bytes, effects: list[Effect]) -> None:
         self.contest(log.log_id, seq, effects)
-        if log.log_id in self._proven:
+        if not self._needs_proof(log, seq):
             return
         try:
             proof = prove_fork(log.genesis.entry, ours, theirs, self._root)
@@ -265,8 +267,14 @@ class Intake:
             effects.append(Note(f"log {log.log_id.hex()} forks at seq {seq}, without proof for others: {error}"))
             return
         if proof is not None:
-            self._proven.add(log.log_id)
+            self._proven[log.log_id] = seq
             effects.append(AppendProof(log.log_id, proof.body))
+
+    def _needs_proof(self, log: LogState, seq: int) -> bool:
+        """One proof convicts a log; its branches tell everybody of lower forks. Where no more branches of it are kept,
+        this one may reach nobody else, and what counts of the log would not be the same everywhere."""
+        proven = self._proven.get(log.log_id)
+        return proven is None or (seq < proven and len(log.branches) >= BRANCHES_PER_LOG_MAX)
 
     def read_control(self, run: Run, effects: list[Effect]) -> None:
         for fields in run.fields:
@@ -286,7 +294,7 @@ class Intake:
         except PeerError as error:
             effects.append(Note(f"log {log_id.hex()} holds a fork proof that proves nothing: {error}"))
             return
-        self._proven.add(proof.log_id)
+        self._proven[proof.log_id] = min(proof.seq, self._proven.get(proof.log_id, proof.seq))
         self.contest(proof.log_id, proof.seq, effects)
 
     def _read_statement(self, log_id: bytes, body: bytes, effects: list[Effect]) -> None:

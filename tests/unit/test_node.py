@@ -443,6 +443,30 @@ def test_author_of_more_branches_than_are_kept_stops_neither_node_nor_link(mote:
     assert held(mote, other) == 2
 
 
+@pytest.mark.proves("B2")
+def test_fork_below_all_that_are_kept_is_proven_to_those_who_never_see_its_branch() -> None:
+    """Otherwise two devices would not agree for ever on which sales of the liar count."""
+    world = World()
+    one, other = world.join(SELF), world.join(RELAY)
+    log = written(20)
+    kept = [log.fork(15) for _ in range(BRANCHES_PER_LOG_MAX - 1)]
+    for number, branch in enumerate(kept):
+        branch.append(KIND, bytes([number]))
+    lowest = log.fork(4)
+    lowest.append(KIND, b"one more than is kept")
+    for mote, branches in ((one, [log, *kept, lowest]), (other, [log, *kept])):
+        author = Puppet(mote, AUTHOR)
+        for branch in branches:
+            author.send_run(runs_of(branch)[0])
+            world.settle()
+        author.leave()
+    assert (one.contested, other.contested) == ({log.log_id: 4}, {log.log_id: 15})
+    world.connect(one, other)
+    world.settle()
+    assert other.contested == {log.log_id: 4}
+    assert [len(mote.proofs) for mote in (one, other)] == [2, 1]
+
+
 def test_run_over_two_islands_convicts_nobody(mote: Mote) -> None:
     log = written(12)
     author = Puppet(mote, AUTHOR)

@@ -49,6 +49,7 @@ HONEST: Final = frozenset({Adversary.RESTORED_BACKUP, Adversary.CLONED_CARD_STOR
 """Kinds whose device signs nothing that it should not: nobody may hold anything against it."""
 NEEDS_GUESTS: Final = frozenset({Adversary.EQUIVOCATOR, Adversary.FORGER, Adversary.REVOKED, Adversary.PUPPET})
 GUESTS_EVERY_S: Final = (4.0, 12.0)
+HONEST_NEIGHBOURS: Final = 2
 WITHHOLDS: Final = 0.5
 """Share of the logs that a dishonest gateway keeps to itself."""
 
@@ -81,7 +82,7 @@ def _link_past_liars(world: World) -> None:
     liars alone around it, and no protocol helps against that."""
     for device in world.devices.values():
         liars = sum(other.zone == device.zone and not other.is_honest for other in world.devices.values())
-        device.links_wanted += liars
+        device.links_wanted = max(device.links_wanted, liars + HONEST_NEIGHBOURS)
 
 
 def _send_guests(world: World, crowd: Crowd, kind: Adversary, bar: Device) -> None:

@@ -22,9 +22,9 @@ from mesh.views.tap_entry import TAP_ID_BYTES, AbortBody, TapBody, decode_tap
 from reader.card import seal
 
 FORGES_EVERY_S: Final = (2.0, 10.0)
-BRANCHES_EVERY_S: Final = (1.0, 4.0)
+BRANCHES_EVERY_S: Final = (2.0, 6.0)
 FORKS_AT_ONCE: Final = 4
-LOGS_MAX: Final = 24
+LOGS_MAX: Final = 12
 """A venue has room for 65,536 logs; filling that up takes a liar hours, and a simulation all its time."""
 
 

@@ -36,7 +36,7 @@ VOLLEYS_MAX: Final = 18
 """Between two starts. A flood has no end, but what it does to the others shows after the first few."""
 STORM_EVERY: Final = 6
 """Of so many volleys one is a storm of wants, which no honest peer begins: the victim hangs up."""
-UNKNOWN_LOGS: Final = 150
+UNKNOWN_LOGS: Final = 60
 DIGESTS: Final = 50
 LARGEST_ENTRIES_MAX: Final = 8
 LARGEST_KIND: Final = 4711
