@@ -123,8 +123,11 @@ class Machine:
         self.disk.cut_at = self.disk.operations + operations
 
     def fail_soon(self, operations: int) -> None:
-        """The disk's operation that is so many from now fails, once; the machine stays up."""
-        self.disk.failure = Failure(self.disk.operations + operations, Error.EIO)
+        """The disk's operation that is so many from now fails, and what follows in this process; the machine stays up.
+
+        If only that one failed, closing the file would write out what it left behind.
+        """
+        self.disk.failure = Failure(self.disk.operations + operations, Error.EIO, lasts=True)
 
     @property
     def has_failed(self) -> bool:
