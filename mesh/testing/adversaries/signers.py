@@ -22,8 +22,11 @@ from mesh.views.tap_entry import TAP_ID_BYTES, AbortBody, TapBody, decode_tap
 from reader.card import seal
 
 FORGES_EVERY_S: Final = (2.0, 10.0)
-BRANCHES_EVERY_S: Final = (2.0, 6.0)
+BRANCHES_EVERY_S: Final = (1.0, 4.0)
 FORKS_AT_ONCE: Final = 4
+TRUNK: Final = 8
+"""Entries of the log that is branched: room for forks below forks."""
+HEAD_IS_NEAR: Final = 2
 LOGS_MAX: Final = 12
 """A venue has room for 65,536 logs; filling that up takes a liar hours, and a simulation all its time."""
 
@@ -102,9 +105,15 @@ class Brancher(Crooked):
         if not links or money is None:
             return
         log_id, head = money
+        if head.seq < TRUNK:
+            self.append(Lane.MONEY, *self._anything())
+            return
         chain = self.storage.own.read_entries(log_id, Segment(0, 0, head.seq))
+        is_late = self.world.clock.now > self.venue.scenario.duration_s / 2
+        # First near its head, until nobody has room for more branches, and then below all that they know.
+        lowest = 1 if is_late else max(1, len(chain) - HEAD_IS_NEAR)
         for _ in range(FORKS_AT_ONCE):
-            self._fork(self.tricks.choice(links), log_id, chain[: self.tricks.randint(1, len(chain))])
+            self._fork(self.tricks.choice(links), log_id, chain[: self.tricks.randint(lowest, len(chain))])
         self._island(self.tricks.choice(links), log_id, head.seq)
         if self._logs < LOGS_MAX:
             self._logs += 1
