@@ -374,7 +374,7 @@ class Device:
         nursery.start_soon(self._tick)
         for effect in effects:
             self._carry_out(effect)
-        self.prover.surface(sorted({conflict.card for conflict in self.cards.all_conflicts()}))
+        self.prover.surface(self.cards.look_again())
 
     async def _tick(self) -> None:
         """Tick every quarter of a second, and when the node asked to be woken."""

@@ -90,6 +90,8 @@ def load(device: Loading, own: LoadedStore, replica: LoadedStore) -> Loaded:
         unverified = replica.unverified_entries()
     with own_damage_explained(own.path):
         cases = _load_evidence(device, own)
+    # A conflict that only seemed to be there while half was loaded would not be told when it really comes.
+    device.cards.forget_reports()
     return Loaded(heads, effects, unverified, cases)
 
 

@@ -183,7 +183,7 @@ class Process:
         self._unverified.extend(_Unverified(*found) for found in self.storage.replica.unverified())
         for effect in loaded.effects:
             self._carry_out(effect)
-        self._surface(sorted({conflict.card for conflict in self.cards.all_conflicts()}))
+        self._surface(self.cards.look_again())
         self._verify_later()
 
     def end(self) -> None:

@@ -22,7 +22,8 @@ from mesh.testing.scenario import Scenario
 
 _FRAME: Final = re.compile(r'File "(?:.*[/\\])?([^/\\"]+)", line \d+, in (\S+)')
 _WHO_AND_HOW_MUCH: Final = re.compile(
-    r"\b(?:(?:spare )?(?:bar|till|gateway)(?: [^ ]+)? \d+(?: \(copy\))?|courier \d+|office|[0-9a-f]{16,}|[\d.]*\d)(?!\w)"
+    r"\b(?:(?:spare )?(?:bar|till|gateway)(?: [^ ]+)? \d+(?: \(copy\))?|courier \d+|office|[0-9a-f]{16,}|[\d.]*\d)"
+    r"(?!\w)"
 )
 
 

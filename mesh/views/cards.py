@@ -241,6 +241,10 @@ class CardsView:
         self.trust.revoke(statement)
         return self.look_again()
 
+    def forget_reports(self) -> None:
+        """What was reported so far reached nobody: a device was put back together. The next report is of everything."""
+        self._reported.clear()
+
     def look_again(self) -> list[bytes]:
         """What counts has changed: the cards that have a conflict now that was not there before."""
         return self._newly_conflicted(sorted(self._collided))

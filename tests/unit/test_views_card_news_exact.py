@@ -280,3 +280,22 @@ def test_what_others_said_to_the_same_trust_is_reported_when_it_is_looked_at_aga
     assert view.trust is trust
     trust.contest(first.log_id, 1)
     assert (view.look_again(), view.look_again()) == ([band.card], [])
+
+
+# -- A start from the disk -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.proves("M4")
+def test_conflict_that_only_seemed_to_be_there_during_a_start_is_told_when_it_comes_back() -> None:
+    till, band = issued()
+    bar, liar = LogWriter(BAR), LogWriter(OTHER)
+    copy = band.clone()
+    band.sell(bar, 650)
+    copy.sell(liar, 700)
+    view = view_of(till, bar, liar)  # what a start folds, and reports to nobody
+    view.forget_reports()
+    assert view.contest(liar.log_id, 1) == []  # then it takes up what it knows about the liar's log
+    assert view.look_again() == []
+    ruling = parse_statement(VENUE.revocation(OTHER, (liar, liar.head_seq)), VENUE.root)
+    assert view.revoke(ruling) == [band.card]
+    assert view.look_again() == []
