@@ -52,9 +52,7 @@ class SqliteLedger:
         if read_only:
             self._db = open_read_only(path, root.venue_id)
         else:
-            self._db = open_database(
-                path, root.venue_id, vfs=vfs, new_epoch=new_epoch, random_bytes=random_bytes
-            )
+            self._db = open_database(path, root.venue_id, vfs=vfs, new_epoch=new_epoch, random_bytes=random_bytes)
         try:
             self._epoch: bytes
             ((self._epoch,),) = select(self._db, "SELECT epoch FROM store")
