@@ -95,6 +95,11 @@ class RuleBreaker(Crooked):
         self.did()
 
         def look() -> None:
+            link = self.links.get(end.number)
+            if end.on_wire or (link is not None and link.outbox.frames):
+                # A storm of wants over a slow link: what came behind it is not there yet.
+                self.world.clock.after(GRACE_S, look)
+                return
             self._tried.discard(end.number)
             victim = self.venue.devices[end.other.owner]
             unheard = end.silent or end.connection.broken or not end.up or not end.other.up

@@ -38,7 +38,8 @@ STORM_EVERY: Final = 6
 """Of so many volleys one is a storm of wants, which no honest peer begins: the victim hangs up."""
 UNKNOWN_LOGS: Final = 60
 DIGESTS: Final = 50
-LARGEST_ENTRIES_MAX: Final = 8
+LARGEST_ENTRIES_MAX: Final = 3
+"""They come back as one run. Eight would be 256 kB: more than a courier at 200 kbit/s takes in on a visit, for ever."""
 LARGEST_KIND: Final = 4711
 """No kind that anybody knows: stored, forwarded, counts for nothing."""
 
