@@ -18,7 +18,7 @@ from mesh.testing.scenario import Fault, People
 from mesh.testing.starter import CARD_ID_KEY
 from mesh.testing.world import World
 from mesh.testing.wristband import Wristband
-from mesh.views.card_record import RECORD_BYTES, SEAL_BYTES, SEALED_BYTES, decode_record, record_hash
+from mesh.views.card_record import RECORD_BYTES, RECORD_VERSION, SEAL_BYTES, SEALED_BYTES, decode_record, record_hash
 from reader.card import card_id
 from reader.tap_events import Amber, Cancel, Green, Notice, NotServed, Red, Screen, Served
 from reader.tap_phases import Unfinished, Writing
@@ -435,11 +435,13 @@ class Crowd:
     def forge_a_balance(self) -> bool:
         """Somebody writes a larger balance onto the own wristband, with a phone and without anybody's key."""
         able = [one for one in self.attendees if one.balance_minor and not one.is_busy and not one.is_thief]
+        able = [one for one in able if any(data[0] == RECORD_VERSION for data in one.band.slots)]
         if not able:
             return False
         cheat = self._random.choice(able)
-        # The newest record, as whoever listens to a reader and a wristband knows it.
-        slots = [(decode_record(data[:RECORD_BYTES]), at) for at, data in enumerate(cheat.band.slots) if any(data)]
+        # The newest record, as whoever listens to a reader and a wristband knows it; a torn one may have no beginning.
+        written = [(at, data) for at, data in enumerate(cheat.band.slots) if data[0] == RECORD_VERSION]
+        slots = [(decode_record(data[:RECORD_BYTES]), at) for at, data in written]
         record, at = max(slots, key=lambda slot: slot[0].seq)
         parent = record_hash(record.encode())[:8]
         more = replace(record, seq=record.seq + 1, balance=record.balance + FORGED_MINOR, parent=parent)
