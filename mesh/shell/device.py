@@ -167,7 +167,7 @@ class Device:
         self._logs = OwnLogs(identity, own, [], surroundings)
         self._append_lock = trio.Lock()
         self.prover = Prover(self)
-        self._rival_runs: list[Accepted] = []
+        self._rival_writes: list[Callable[[Store], None]] = []
         self._rivals_lock = trio.Lock()
         self._subscribers: list[trio.MemorySendChannel[Notice]] = []
         self._nursery: trio.Nursery | None = None
@@ -276,9 +276,9 @@ class Device:
             case Accepted():
                 self._accepted(effect)
             case Relabel(log_id, branch, into):
-                self.replica.put(lambda store: store.relabel(log_id, branch, into), 0)
+                self._write_to(log_id, lambda store: store.relabel(log_id, branch, into), 0)
             case Attached(log_id, branch, parent):
-                self.replica.put(lambda store: store.attach(log_id, branch, parent), 0)
+                self._write_to(log_id, lambda store: store.attach(log_id, branch, parent), 0)
             case ReadBack():
                 self._spawn(self._read_back, effect)
             case AppendProof(_, body):
@@ -310,14 +310,19 @@ class Device:
 
     def _accepted(self, accepted: Accepted) -> None:
         run = accepted.run
-        if run.log_id in self.own_logs and not accepted.on_disk:
-            self._rival_runs.append(accepted)
-            self._spawn(self._keep_rivals)
-        elif not accepted.on_disk:
-            self.replica.put(_writing(accepted), sum(map(len, run.entries)))
-            if not accepted.signatures_verified:
+        if not accepted.on_disk:
+            self._write_to(run.log_id, _writing(accepted), sum(map(len, run.entries)))
+            if run.log_id not in self.own_logs and not accepted.signatures_verified:
                 self.verifier.expect(len(run.entries))
         self.prover.surface(self.fold(run, accepted.genesis))
+
+    def _write_to(self, log_id: bytes, work: Callable[[Store], None], size: int) -> None:
+        """Store what arrived of a log: in replica.db soon, or, of a log of this device's own, in own.db."""
+        if log_id in self.own_logs:
+            self._rival_writes.append(work)
+            self._spawn(self._keep_rivals)
+        else:
+            self.replica.put(work, size)
 
     def fold(self, run: Run, genesis: Genesis) -> list[bytes]:
         """Fold one run into the views; returns the cards that have a conflict now and had none before."""
@@ -347,9 +352,9 @@ class Device:
     async def _keep_rivals(self) -> None:
         """Store what somebody else signed with this device's key, in own.db beside what this device signed."""
         async with self._rivals_lock:
-            while self._rival_runs:
-                await self.write_own(_writing(self._rival_runs[0]))
-                del self._rival_runs[0]
+            while self._rival_writes:
+                await self.write_own(self._rival_writes[0])
+                del self._rival_writes[0]
 
     def _log_key(self, log_id: bytes) -> bytes:
         return self.node.frontier.logs[log_id].genesis.certificate.log_key

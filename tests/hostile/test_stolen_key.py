@@ -83,3 +83,26 @@ async def test_branch_that_goes_on_from_ones_own_head_never_takes_its_place(tmp_
     async with open_device(tmp_path / "victim", zone=ZONE) as again:
         assert heads(again, rival.log_id) == both
         assert again.node.contested_from[rival.log_id] == OWN_ENTRIES
+
+
+async def test_branch_signed_with_ones_own_key_that_comes_end_first_is_joined_and_kept(tmp_path: Path) -> None:
+    """Its pieces were joined in replica.db, which has no such log: the bar stopped, and again at each start."""
+    async with scene(tmp_path) as at:
+        rival = await stolen(at, seq=2, entries=4)
+        courier = await at.greeted(at.venue.device("courier", Role.COURIER))
+        await courier.say_messages([Announce(((rival.log_id, Position(rival.head_seq, rival.head_id)),))])
+        await courier.hear_want(rival.log_id)
+        await courier.say_messages(runs(rival, first_seq=5))
+        while not at.victim.node.frontier.logs[rival.log_id].islands():
+            await trio.lowlevel.checkpoint()
+        del rival.entries[5:]
+        await courier.say_messages(runs(rival, first_seq=2))
+        await until_contested(at.victim, rival.log_id, 2)
+        while at.victim.node.frontier.logs[rival.log_id].islands():
+            await trio.lowlevel.checkpoint()
+        appended = await at.victim.append(Lane.MONEY, Kind.ABORT, AbortBody(bytes(16), bytes(32)).encode())
+        both = sorted([Position(5, rival.ids[5]), Position(appended.seq, appended.id)])
+        assert heads(at.victim, rival.log_id) == both
+        assert len(await at.victim.read_entry(rival.log_id, 3)) == 2
+    async with open_device(tmp_path / "victim", zone=ZONE) as again:
+        assert heads(again, rival.log_id) == both
