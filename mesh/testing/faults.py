@@ -21,6 +21,9 @@ from mesh.testing.world import World
 FIRST_AT: Final = 0.1
 LAST_AT: Final = 0.85
 """Faults are spread over this part of the safety phase."""
+LONG_LAST_AT: Final = 0.4
+TAKES_LONG: Final = frozenset({Fault.TORN_TWICE})
+"""What needs one visit after the other, and begins anew with somebody else when one comes to nothing: this part."""
 TRIES_AGAIN_S: Final = 2.0
 ASKED_FOR: Final = frozenset({Fault.WALK_AWAY, Fault.TORN_WRITE, Fault.TORN_TWICE, Fault.SETTLEMENT_POWER_CUT})
 SLOW_FACTOR: Final = (10.0, 100.0)
@@ -64,8 +67,9 @@ class Faults:
         duration = self._world.scenario.duration_s
         for name, count in self._world.scenario.faults.items():
             happen = self._happen[Fault(name)]
+            latest = LONG_LAST_AT if Fault(name) in TAKES_LONG else LAST_AT
             for _ in range(count):
-                moment = duration * self._random.uniform(FIRST_AT, LAST_AT)
+                moment = duration * self._random.uniform(FIRST_AT, latest)
                 self._world.clock.at(moment, partial(self._try, Fault(name), happen))
 
     def _try(self, fault: Fault, happen: Callable[[], bool]) -> None:

@@ -18,8 +18,8 @@ from mesh.testing.scenario import Fault, People
 from mesh.testing.starter import CARD_ID_KEY
 from mesh.testing.world import World
 from mesh.testing.wristband import Wristband
-from mesh.views.card_record import RECORD_BYTES, RECORD_VERSION, SEAL_BYTES, SEALED_BYTES, decode_record, record_hash
-from reader.card import card_id
+from mesh.views.card_record import RECORD_BYTES, SEAL_BYTES, SEALED_BYTES, record_hash
+from reader.card import Shown, card_id, read_card
 from reader.tap_events import Amber, Cancel, Green, Notice, NotServed, Red, Screen, Served
 from reader.tap_phases import Unfinished, Writing
 
@@ -435,19 +435,20 @@ class Crowd:
     def forge_a_balance(self) -> bool:
         """Somebody writes a larger balance onto the own wristband, with a phone and without anybody's key."""
         able = [one for one in self.attendees if one.balance_minor and not one.is_busy and not one.is_thief]
-        able = [one for one in able if any(data[0] == RECORD_VERSION for data in one.band.slots)]
-        if not able:
+        bars = [bar for zone in sorted(self._sellers) for bar in self._sellers[zone] if bar.process is not None]
+        if not able or not bars:
             return False
-        cheat = self._random.choice(able)
-        # The newest record, as whoever listens to a reader and a wristband knows it; a torn one may have no beginning.
-        written = [(at, data) for at, data in enumerate(cheat.band.slots) if data[0] == RECORD_VERSION]
-        slots = [(decode_record(data[:RECORD_BYTES]), at) for at, data in written]
-        record, at = max(slots, key=lambda slot: slot[0].seq)
-        parent = record_hash(record.encode())[:8]
+        cheat, bar = self._random.choice(able), bars[0]
+        assert bar.process is not None
+        # Whoever listens to a bar and a wristband knows which record it goes by; a torn one may look like a newer one.
+        card = read_card(cheat.band.content, bar.process.views.devices.sealing_keys)
+        if not isinstance(card, Shown):
+            return False
+        record, parent = card.record, record_hash(card.record.encode())[:8]
         more = replace(record, seq=record.seq + 1, balance=record.balance + FORGED_MINOR, parent=parent)
         forged = more.encode() + self._random.randbytes(SEAL_BYTES)
         cheat.band.begin_write()
-        cheat.band.write(1 - at, forged)
+        cheat.band.write(card.idle, forged)
         self._world.truth.forged_slots.add(forged)
         self.goes_to_buy(cheat)
         return True
