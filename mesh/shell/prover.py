@@ -9,19 +9,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import islice
+from itertools import compress, islice
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from mesh.core.chain import parse_genesis
-from mesh.core.entry import verify_signature
 from mesh.core.events import SignatureFailed
 from mesh.errors import PeerError
 from mesh.limits import CASE_TAPS_MAX
 from mesh.shell.store import RunStore
 from mesh.views.cards import Conflict, TapRef
-from mesh.views.evidence import Case, is_tap, make_case
+from mesh.views.evidence import Case, is_signed, is_tap, make_case
 
 if TYPE_CHECKING:
     from mesh.shell.device import Device
@@ -75,6 +73,9 @@ class Prover:
             case = self._case(taps[conflict], signed)
             if case is not None:
                 proven.append((conflict, case))
+            elif conflict not in self._device.cards.conflicts(conflict.card):
+                # Less counts now; what is left may be a conflict that the view has reported already, as part of this.
+                self.surface([conflict.card])
             await trio.lowlevel.checkpoint()  # four signatures each: nobody else is to wait for all of them
         new = {hashlib.sha256(case.data).digest(): case for _, case in proven}
         new = {digest: case for digest, case in new.items() if digest not in self._digests}
@@ -86,18 +87,19 @@ class Prover:
             self._device.conflict_proven(conflict, case)
 
     def _case(self, taps: Sequence[TapRef], signed: dict[TapRef, tuple[bytes, bytes]]) -> Case | None:
+        """The case, of the taps that were really signed; `None` if those prove nothing."""
+        pairs = [signed[tap] for tap in taps]
         try:
-            return make_case(self._device.root, [signed[tap] for tap in taps])
+            return make_case(self._device.root, pairs)
         except PeerError:
             # Its entries follow every rule of the view, so one of them was never signed.
-            for tap in taps:
-                genesis, entry = signed[tap]
-                try:
-                    verify_signature(entry, parse_genesis(genesis, self._device.root).certificate.log_key)
-                except PeerError:
-                    self._device.post(SignatureFailed(tap.log_id, tap.seq))
-                    return None
-            raise
+            good = [is_signed(self._device.root, pair) for pair in pairs]
+            if all(good):
+                raise
+        for tap, is_good in zip(taps, good, strict=True):
+            if not is_good:
+                self._device.post(SignatureFailed(tap.log_id, tap.seq))
+        return make_case(self._device.root, list(compress(pairs, good))) if sum(good) >= 2 else None
 
     async def _signed_taps(self, taps: Sequence[TapRef]) -> dict[TapRef, tuple[bytes, bytes]]:
         """The genesis and the entry of each counted tap: from the logs, or from a proof that outlived them."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import compress
 from typing import Final, Protocol
 
 from mesh.core.certificate import VenueRoot
-from mesh.core.chain import NONCE_BYTES, Genesis, KnownHead, Run, check_run, encode_genesis, parse_genesis
-from mesh.core.entry import LOG_ID_BYTES, NO_PREV, entry_id, verify_signature
+from mesh.core.chain import NONCE_BYTES, Genesis, KnownHead, Run, check_run, encode_genesis
+from mesh.core.entry import LOG_ID_BYTES, NO_PREV, entry_id
 from mesh.core.events import (
     Accepted,
     AppendProof,
@@ -62,7 +63,7 @@ from mesh.testing.trace import Trace
 from mesh.testing.venue import VenueDevice
 from mesh.views.cards import CardsView, Conflict, Sharing, TapRef
 from mesh.views.everything import Views
-from mesh.views.evidence import is_tap, make_case
+from mesh.views.evidence import Case, is_signed, is_tap, make_case
 
 VERIFY_AFTER_S: Final = 1.0
 """Signatures below the tips are checked when the device is not busy catching up."""
@@ -512,16 +513,10 @@ class Process:
     def _prove(self, card: bytes, conflict: Conflict) -> None:
         taps = conflict.taps[:CASE_TAPS_MAX]
         signed = [self._signed_tap(tap) for tap in taps]
-        try:
-            case = make_case(self.root, signed)
-        except PeerError:
-            for tap, (genesis, entry) in zip(taps, signed, strict=True):
-                try:
-                    verify_signature(entry, parse_genesis(genesis, self.root).certificate.log_key)
-                except PeerError:
-                    self._post_soon(SignatureFailed(tap.log_id, tap.seq))
-                    return
-            raise
+        case = self._case(taps, signed)
+        if case is None:
+            self.world.clock.after(0, partial(self._prove_rest, card, conflict))
+            return
         digest = hashlib.sha256(case.data).digest()
         self.proven.add(card)
         self.world.surfaced(self.name, conflict)
@@ -530,6 +525,23 @@ class Process:
             for each in case.taps:
                 self._kept[each.entry.log_id, each.tap.fact.tap_id] = (each.genesis, each.entry.data)
             self.write_own(lambda store: store.put_evidence(digest, case.data))
+
+    def _case(self, taps: Sequence[TapRef], signed: Sequence[tuple[bytes, bytes]]) -> Case | None:
+        try:
+            return make_case(self.root, signed)
+        except PeerError:
+            good = [is_signed(self.root, pair) for pair in signed]
+            if all(good):
+                raise
+        for tap, is_good in zip(taps, good, strict=True):
+            if not is_good:
+                self._post_soon(SignatureFailed(tap.log_id, tap.seq))
+        return make_case(self.root, list(compress(signed, good))) if sum(good) >= 2 else None
+
+    def _prove_rest(self, card: bytes, conflict: Conflict) -> None:
+        """A tap that was never signed counts for nothing now; what is left was reported already, as part of this."""
+        if self.alive and conflict not in self.cards.conflicts(card):
+            self._surface([card])
 
     def _signed_tap(self, tap: TapRef) -> tuple[bytes, bytes]:
         kept = self._kept.get((tap.log_id, tap.tap_id))

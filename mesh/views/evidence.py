@@ -60,6 +60,16 @@ def make_case(root: VenueRoot, evidence: Sequence[tuple[bytes, bytes]]) -> Case:
     return check_case(encode([CASE_VERSION, root.der, [[genesis, tap] for genesis, tap in ordered]]), root)
 
 
+def is_signed(root: VenueRoot, pair: tuple[bytes, bytes]) -> bool:
+    """Whether the tap of a (genesis, tap) pair has a good signature of the genesis' device."""
+    genesis, tap = pair
+    try:
+        verify_signature(tap, parse_genesis(genesis, root).certificate.log_key)
+    except PeerError:
+        return False
+    return True
+
+
 def check_case(data: bytes, root: VenueRoot) -> Case:
     """Check a case from the venue root alone, or raise a `PeerError` that says what does not hold."""
     match decode_array(data, bytes_max=CASE_BYTES_MAX):

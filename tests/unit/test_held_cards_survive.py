@@ -9,7 +9,7 @@ import trio
 
 from mesh.core.chain import check_run
 from mesh.core.entry import NO_PREV
-from mesh.core.kinds import Role
+from mesh.core.kinds import Kind, Operation, Role
 from mesh.shell.device import ConflictSurfaced, Device, open_device
 from mesh.shell.store import REPLICA_FILE, Durability, RunStore
 from mesh.views.cards import CardStatus
@@ -92,3 +92,23 @@ async def test_every_one_of_many_double_spends_is_proven(tmp_path: Path) -> None
         assert proven == {band.card for band in bands}
         stored = await device.read_own(RunStore.evidence)
         assert {check_case(body, device.root).card for _, body in stored} == proven
+
+
+async def test_conflict_is_proven_without_the_tap_that_nobody_signed(tmp_path: Path) -> None:
+    venue = Venue()
+    till, bar_a, liar, bar_c = (
+        LogWriter(venue.device(name, role))
+        for name, role in (("till", Role.TILL), ("A", Role.READER), ("liar", Role.READER), ("C", Role.READER))
+    )
+    band = Wristband(venue, 1)
+    band.issue(till, 2000)
+    forged = band.propose(liar.device, Operation.SALE, 650)
+    copy = band.clone()
+    band.sell(bar_a, 650)
+    copy.sell(bar_c, 650)
+    liar.append_forged(Kind.TAP, forged.encode())
+    directory = venue.device("bar D", Role.READER).write_directory(tmp_path / "bar-d")
+    hold(directory, till, bar_a, liar, bar_c)
+    async with open_device(directory) as device:
+        case = check_case((await surfaced(device)).case, device.root)
+        assert {tap.device.name for tap in case.taps} == {"A", "C"}
