@@ -27,6 +27,8 @@ PRODUCT: Final = ("mesh", "reader", "gateway")
 PURE: Final = (
     *("mesh.core", "mesh.views", "mesh.errors", "mesh.limits"),
     *("reader.card", "reader.risk", "reader.tap", "reader.venue", "gateway.forward"),
+    *("mesh.planning.changes", "mesh.planning.clone", "mesh.planning.outcome"),
+    *("mesh.planning.plan", "mesh.planning.settle"),
 )
 
 # Where time, randomness, files, sockets and threads come in. `nacl.utils` is where PyNaCl keeps its random bytes.
@@ -82,7 +84,7 @@ ROWS: Final = (
     ),
     Row(
         ("mesh.shell",),
-        never=("mesh.courier", "mesh.testing", "mesh.bench", "mesh.demo", "mesh.cli*"),
+        never=("mesh.courier", "mesh.testing", "mesh.planning", "mesh.bench", "mesh.demo", "mesh.cli*"),
         reason="the shell carries effects out for any kind of node, and knows none",
     ),
     Row(
@@ -104,8 +106,8 @@ ROWS: Final = (
     ),
     Row(
         ("reader", "gateway", "mesh.shell", "mesh.courier"),
-        never=("mesh.testing", "mesh.demo", "mesh.bench"),
-        reason="what sells runs without the simulator, the demo and the bench",
+        never=("mesh.testing", "mesh.planning", "mesh.demo", "mesh.bench"),
+        reason="what sells runs without the simulator, the planner, the demo and the bench",
     ),
     Row(
         PRODUCT,
