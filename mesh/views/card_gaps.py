@@ -66,6 +66,8 @@ def known_record(record: CardRecord) -> KnownRecord:
 def gap_below(shown: KnownRecord, known: Collection[KnownRecord]) -> Gap:
     """The hole that ends with the writing of `shown`, which no entry tells of; `known` are that card's records."""
     unclear = Gap(shown.seq, shown.seq, None, None)
+    if shown.seq <= BLANK_CARD.seq:
+        return unclear
     below = [BLANK_CARD, *(record for record in known if record.seq < shown.seq)]
     nearest_seq = max(record.seq for record in below)
     nearest = [record for record in below if record.seq == nearest_seq]

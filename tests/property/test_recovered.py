@@ -94,13 +94,13 @@ def view_of(evening: Evening, runs: list[Run]) -> RecoveredView:
     return view
 
 
-def losses(draw: st.DrawFn, evening: Evening) -> set[tuple[int, int]]:
+def losses(data: st.DataObject, evening: Evening) -> set[tuple[int, int]]:
     """Any entries of the lost device but its genesis, and now and then some of the others'."""
     places = [(tap.device, tap.seq) for tap in evening.taps]
     own = [place for place in places if place[0] == 0]
-    gone = set(draw(st.lists(st.sampled_from(own), unique=True))) if own else set()
-    if draw(st.booleans()):
-        gone |= set(draw(st.lists(st.sampled_from(places), unique=True, max_size=5)))
+    gone = set(data.draw(st.lists(st.sampled_from(own), unique=True))) if own else set()
+    if data.draw(st.booleans()):
+        gone |= set(data.draw(st.lists(st.sampled_from(places), unique=True, max_size=5)))
     return gone
 
 
@@ -108,7 +108,7 @@ def losses(draw: st.DrawFn, evening: Evening) -> set[tuple[int, int]]:
 @given(data=st.data())
 def test_held_and_shown_and_holes_are_the_truth_wherever_a_card_is_seen_again(data: st.DataObject) -> None:
     evening = data.draw(evenings())
-    lost = losses(data.draw, evening)
+    lost = losses(data, evening)
     view = view_of(evening, left_over(evening, lost))
     shown = view.all_shown()
     told = {(one.card, write) for one in shown for write in range(one.gap.first_seq, one.gap.last_seq + 1)}
@@ -128,7 +128,7 @@ def test_held_and_shown_and_holes_are_the_truth_wherever_a_card_is_seen_again(da
 @given(data=st.data())
 def test_each_write_that_a_wristband_shows_alone_has_its_writer_and_its_amount(data: st.DataObject) -> None:
     evening = data.draw(evenings())
-    lost = losses(data.draw, evening)
+    lost = losses(data, evening)
     left = view_of(evening, left_over(evening, lost)).recover({LOST.certificate.serial})
     truth = {(tap.card, tap.write): tap for tap in evening.taps}
     for one in left.shown:
@@ -148,7 +148,7 @@ def test_each_write_that_a_wristband_shows_alone_has_its_writer_and_its_amount(d
 def test_sales_that_nobody_can_tell_of_are_within_the_bound(data: st.DataObject) -> None:
     """Only the lost device's entries are gone: then the wristbands, as last seen, bound what it sold unseen."""
     evening = data.draw(evenings())
-    lost = {place for place in losses(data.draw, evening) if place[0] == 0}
+    lost = {place for place in losses(data, evening) if place[0] == 0}
     view = view_of(evening, left_over(evening, lost))
     left = view.recover({LOST.certificate.serial})
     told = {(one.card, w) for one in view.all_shown() for w in range(one.gap.first_seq, one.gap.last_seq + 1)}
@@ -161,7 +161,7 @@ def test_sales_that_nobody_can_tell_of_are_within_the_bound(data: st.DataObject)
 @given(data=st.data())
 def test_order_in_which_entries_came_back_makes_no_difference(data: st.DataObject) -> None:
     evening = data.draw(evenings())
-    runs = left_over(evening, losses(data.draw, evening))
+    runs = left_over(evening, losses(data, evening))
     serials = {LOST.certificate.serial}
     again = data.draw(st.permutations([*runs, *data.draw(st.lists(st.sampled_from(runs), max_size=5))]))
     one, other = view_of(evening, runs), view_of(evening, again)
