@@ -81,8 +81,9 @@ def left_over(evening: Evening, lost: set[tuple[int, int]]) -> list[Run]:
     ]
 
 
-def view_of(evening: Evening, runs: list[Run]) -> RecoveredView:
-    cards, devices = CardsView(), DevicesView(VENUE.root)
+def view_of(evening: Evening, runs: list[Run], cards: CardsView | None = None) -> RecoveredView:
+    """The view of these runs; `cards` is what it takes the accounts from, for who asks it too."""
+    cards, devices = cards or CardsView(), DevicesView(VENUE.root)
     view = RecoveredView(cards, devices, VENUE.root)
     for log in evening.logs:
         genesis = parse_genesis(log.entries[0], VENUE.root)
@@ -167,3 +168,21 @@ def test_order_in_which_entries_came_back_makes_no_difference(data: st.DataObjec
     one, other = view_of(evening, runs), view_of(evening, again)
     assert one.recover(serials) == other.recover(serials)
     assert one.all_shown() == other.all_shown()
+
+
+@pytest.mark.proves("B6", "S1.20")
+@given(data=st.data())
+def test_account_is_off_by_exactly_the_holes_and_holds_nobody(data: st.DataObject) -> None:
+    """The ledger counts signed entries only. With the holes it says what the wristband showed when last seen."""
+    evening = data.draw(evenings())
+    lost = losses(data, evening)
+    cards = CardsView()
+    shown = view_of(evening, left_over(evening, lost), cards).all_shown()
+    assert cards.all_conflicts() == []
+    for card in cards.cards():
+        taps = [tap for tap in evening.taps if tap.card == card]
+        last = max(tap.write for tap in taps if (tap.device, tap.seq) not in lost)
+        truth = sum(tap.credited - tap.spent for tap in taps if tap.write <= last)
+        gaps = [one.gap for one in shown if one.card == card]
+        holes = sum((gap.credited_minor or 0) - (gap.spent_minor or 0) for gap in gaps)
+        assert cards.account(card).balance_minor + holes == truth
