@@ -1,4 +1,4 @@
-"""Readers die with their disks in three zones that only couriers join; what is told of them is held against the disks."""
+"""Readers die with their disks in zones that only couriers join; what is told of them is held against the disks."""
 
 from __future__ import annotations
 
@@ -103,10 +103,10 @@ def examine(world: World, told: Told) -> None:
         told.held += sum(held.taps for held in left.held)
         truth = {(written(tap).card, written(tap).seq): tap for tap in gone.values()}
         for one in left.shown:
-            tap = truth.get((one.card, one.gap.last_seq))
+            really = truth.get((one.card, one.gap.last_seq))
             told.shown += 1
-            if tap is not None and tap.amount_minor != (one.gap.spent_minor or one.gap.credited_minor or 0):
-                told.wrong.append(f"{tap.amount_minor} was told as {one.gap}")
+            if really is not None and really.amount_minor != (one.gap.spent_minor or one.gap.credited_minor or 0):
+                told.wrong.append(f"{really.amount_minor} was told as {one.gap}")
         told.together += len(left.together)
         covered = {
             (one.card, write)
