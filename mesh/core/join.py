@@ -210,7 +210,8 @@ def refuse_request(place: Place, request: Request, holder: DeviceCertificate | N
         return None
     return (
         f"the code for {place.name!r} was used already, by a device with the fingerprint {holder.fingerprint}. If that "
-        f"is not a device of yours, somebody else had this paper: revoke it and print a code for another name"
+        f"was yours and lost its disk, retire it in the office; if it was not, somebody else had this paper: revoke it."
+        f" Then print a new code"
     )
 
 

@@ -123,6 +123,10 @@ def test_bar_that_lost_its_disk_gets_its_logs_back_and_what_it_does_not_is_named
         (2, 3, sum(SHOWN_TWICE))
     ]
     assert told["unseen_sales_minor_max"] >= 900
+    at_a: Line = json.loads(night.command(DEVICE, "history", "--dir", night.a.directory, "--of", "BAR B", "--json"))
+    assert (at_a["shown"], at_a["together"], at_a["held"]) == (told["shown"], told["together"], told["held"])
+    nobody = run(DEVICE, "history", "--dir", again, "--of", "bar Q")
+    assert (nobody.returncode, "no other device called 'bar Q'" in nobody.stderr) == (2, True)
     text = history()
     assert "2 x sale (1350 minor units)" in text
     assert "spent 800 minor units, read by 'bar A'" in text
