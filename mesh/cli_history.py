@@ -45,7 +45,7 @@ def history_command(directory: Path, name: str | None, as_json: bool) -> None:
         if as_json:
             say(json.dumps(_fields(history)))
         else:
-            for line in _lines(history):
+            for line in history_lines(history):
                 say(line)
         if history.problems:
             raise NotWhole(
@@ -54,7 +54,8 @@ def history_command(directory: Path, name: str | None, as_json: bool) -> None:
             )
 
 
-def _lines(history: History) -> list[str]:
+def history_lines(history: History) -> list[str]:
+    """What people read: each amount in the venue's currency, or in minor units where its document is not here."""
     left, amount = history.recovered, _amount_writer(history)
     lines = []
     for device in left.devices:
@@ -122,8 +123,7 @@ def _clear_amounts(shown: Sequence[Shown]) -> tuple[list[int], list[int]]:
 def _unknown_lines(left: Recovered, amount: Callable[[int], str]) -> list[str]:
     missing = sum(log.missing for log in left.logs)
     lines = [
-        f"Entries known to be missing: {missing}"
-        + (". What wristbands show is among them or above." if missing else "")
+        f"Entries known to be missing: {missing}" + (". What wristbands show may be among them." if missing else "")
     ]
     if left.revoked and (left.shown or left.together):
         lines.append("It is revoked: a seal may also be from whoever has its disk. Ask the bar before booking these.")
