@@ -11,6 +11,7 @@ Rules, a pure function of the set of records:
 * A hole of several writes ends at the known record of that card with the highest seq below: its total is exact. Which
   of those writes was how much, and whose all but the last were, no record says.
 * Where the records do not lie on one line (the card was copied, or somebody lied) the hole is *unclear*: no amount.
+* A reader that lies about a card can so spoil a hole of several writes; one of a single write is bound by hashes.
 * What was written after the last known record of a card leaves no hole. It cannot be known.
 """
 
