@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mesh.cli_history import history_command
 from mesh.cli_output import errors_shown, say
 from mesh.cli_set_aside import set_aside
 from mesh.cli_settings import settings_command
@@ -36,6 +37,7 @@ def device() -> None:
 
 device.add_command(set_aside)
 device.add_command(settings_command)
+device.add_command(history_command)
 
 
 @device.command()

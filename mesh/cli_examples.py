@@ -17,6 +17,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "tapmesh device accept bar-a.answer --dir ./bar-a",
         "tapmesh device load friday.starter --dir ./bar-a",
         "tapmesh device settings --dir ./bar-a",
+        "tapmesh device history --dir ./bar-a",
     ),
     "gateway": ("tapmesh gateway run --dir ./gateway --upstream https://192.0.2.20:7443 --zone north",),
     "log": (

@@ -158,7 +158,7 @@ def codes(venue: Path, withdraw: str | None) -> None:
         now_s = time.time()
         if withdraw is not None:
             office.withdraw(withdraw, now_s)
-        issued = office.authority.issued()
+        issued = office.authority.holders()
         for line in sorted(office.lines(), key=lambda line: line.place.name):
             say(f"{standing(line, issued, now_s).value:<14} {_line_text(line)}")
 

@@ -19,7 +19,7 @@ from mesh.core.kinds import Operation
 from mesh.limits import ENTRY_SEQ_MAX
 from mesh.shell.bundle_key import Rotated
 from mesh.shell.files import require_absent, write_new_file
-from mesh.shell.revoke import CutWish, Outcome, Place, Wish, revoke, rotate_bundle_key
+from mesh.shell.revoke import CutWish, Outcome, Place, Wish, retire, revoke, rotate_bundle_key
 from mesh.shell.venue import NoDocument, edit_document, starter
 from mesh.views.automerge_document import Edit
 from mesh.views.card_account import TapFact
@@ -56,10 +56,11 @@ class _CutType(click.ParamType["Wish | Place"]):
 )
 @click.option("--out", type=FILE, help="New file that any device can take with 'tapmesh device load'.")
 def revoke_command(name: str, venue: Path, cuts: tuple[Wish | Place, ...], out: Path | None) -> None:
-    """End the venue's trust in the device NAME, or say anew what of it counts.
+    """End the venue's trust in the device NAME, or say anew what of it counts. A fingerprint will do for NAME.
 
     Its links close wherever this is heard. What it sold stays, and its bar is paid; outside the cut no wristband is
-    debited. The manager's device carries the statement: start it, or hand the file of --out to a device.
+    debited. The manager's device carries the statement: start it, or hand the file of --out to a device. Its name is
+    free for the device that takes its place.
 
     \b
       tapmesh venue revoke "Bar A" --venue ./event --out bar-a-is-out.starter
@@ -75,6 +76,26 @@ def revoke_command(name: str, venue: Path, cuts: tuple[Wish | Place, ...], out: 
     _say_outcome(outcome, amount)
     if out is not None:
         say(f"Written to {out}: hand it to any device ('tapmesh device load'), it passes the statement on.")
+
+
+@click.command("retire")
+@click.argument("name")
+@_VENUE
+def retire_command(name: str, venue: Path) -> None:
+    """Free the name of a device that is gone for good, for the one that takes its place.
+
+    For a device whose disk nobody else can have: dead, and in your hands. Its taps and the wristbands it wrote go on
+    counting, so wristbands bring back what it lost. If somebody else may have the disk: 'tapmesh venue revoke', which
+    frees the name as well.
+
+    \b
+      tapmesh venue retire "Bar B" --venue ./event
+    """
+    with errors_shown():
+        certificate, is_new = retire(venue, name)
+    say(f"{'Retired' if is_new else 'Was retired already'}: {describe(certificate)}. Its name is free, its code void.")
+    say(f"Next: tapmesh venue enrol --from readers.csv --venue {venue}, with {certificate.name!r} still on the list.")
+    say(f"If it ever turns up: another has the name, so say tapmesh venue revoke '{certificate.fingerprint}'.")
 
 
 @click.command("rotate-bundle-key")

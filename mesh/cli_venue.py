@@ -12,7 +12,7 @@ import trio
 from mesh.cli_device import DIRECTORY, FILE, describe
 from mesh.cli_join import codes, enrol_from, root, welcome
 from mesh.cli_output import errors_shown, say
-from mesh.cli_trust import revoke_command, rotate_command
+from mesh.cli_trust import retire_command, revoke_command, rotate_command
 from mesh.core.currency import currency_of
 from mesh.core.enrolment import make_starter
 from mesh.core.kinds import Role
@@ -50,6 +50,7 @@ venue.add_command(welcome)
 venue.add_command(codes)
 venue.add_command(root)
 venue.add_command(revoke_command)
+venue.add_command(retire_command)
 venue.add_command(rotate_command)
 
 
@@ -211,9 +212,11 @@ def show(venue: Path) -> None:
     say(f"Venue fingerprint {authority.root.fingerprint}")
     _say_document(document)
     revoked = {statement.serial: statement.number for statement in registered(authority)}
+    holding = {certificate.serial for certificate in authority.holders()}
     for certificate in sorted(authority.issued(), key=lambda issued: issued.name):
         number = revoked.get(certificate.serial)
-        say(f"  {describe(certificate)}{'' if number is None else f', REVOKED by statement {number}'}")
+        retired = "" if certificate.serial in holding else ", retired"
+        say(f"  {describe(certificate)}{retired if number is None else f', REVOKED by statement {number}'}")
 
 
 def _say_document(document: VenueDocument) -> None:

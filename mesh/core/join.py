@@ -10,9 +10,10 @@
 Each is deterministic CBOR after its length in 4 bytes. A place is given by these rules, in this order:
 
 * the secret's digest is on a sheet, on the newest line for its name, and that line is not past its time,
-* nobody was enrolled under that name, or the very keys that ask now were: then they get the same answer again.
+* no device has that name now, or the very keys that ask now are its: then they get the same answer again.
 
-So "used" is no state of its own: the register of issued certificates is the truth, and a code cannot be lost by a crash
+A name is free again once its device was retired or revoked, and the code that it joined with is void before that. So
+"used" is no state of its own: the register of issued certificates is the truth, and a code cannot be lost by a crash
 between two files, nor be good for two devices.
 """
 
@@ -176,7 +177,7 @@ def find_line(lines: Iterable[Line], venue_id: bytes, secret: bytes) -> Line | N
 
 
 def holder_of(place: Place, issued: Iterable[DeviceCertificate]) -> DeviceCertificate | None:
-    """Who was enrolled under the place's name, or one that people would confuse with it."""
+    """Who of the devices that have their names now has the place's, or one that people would confuse with it."""
     return next((known for known in issued if same_device_name(known.name, place.name)), None)
 
 
@@ -209,7 +210,8 @@ def refuse_request(place: Place, request: Request, holder: DeviceCertificate | N
         return None
     return (
         f"the code for {place.name!r} was used already, by a device with the fingerprint {holder.fingerprint}. If that "
-        f"is not a device of yours, somebody else had this paper: revoke it and print a code for another name"
+        f"was yours and lost its disk, retire it in the office; if it was not, somebody else had this paper: revoke it."
+        f" Then print a new code"
     )
 
 

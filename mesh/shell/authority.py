@@ -5,12 +5,13 @@
     DIR/authority/root.key       PKCS #8 PEM, Ed25519, mode 0600
     DIR/authority/root.pem       the venue's root certificate
     DIR/authority/issued/*.pem   one certificate a device, named by serial number in hexadecimal
+    DIR/authority/released/*     empty, named like the certificate of a device that is gone: its name is free again
     DIR/manager/                 the first manager: a device like any other (mesh.shell.keys)
 
 Rules before a request is signed:
 
 * both proofs of possession verify (mesh.core.enrolment),
-* no certificate was issued for that name, nor for a name a person would confuse with it,
+* no device has that name, nor a name a person would confuse with it, unless it was retired or revoked,
 * no certificate was issued for either key, in either place: a key belongs to one device and one purpose.
 
 The certificate is in the register, durably, before the answer exists; a crash between leaves a name that is taken.
@@ -35,7 +36,7 @@ from mesh.core.enrolment import Request
 from mesh.core.issue import issue_device, issue_root
 from mesh.core.kinds import Role
 from mesh.errors import LocalError
-from mesh.shell.files import CannotRead, make_new_directory
+from mesh.shell.files import CannotRead, make_new_directory, write_new_file
 from mesh.shell.keys import create_key_file, load_private_key, read_certificate, write_certificate
 
 AUTHORITY_DIRECTORY: Final = "authority"
@@ -43,6 +44,7 @@ MANAGER_DIRECTORY: Final = "manager"
 ROOT_KEY_FILE: Final = "root.key"
 ROOT_FILE: Final = "root.pem"
 ISSUED_DIRECTORY: Final = "issued"
+RELEASED_DIRECTORY: Final = "released"
 
 
 class NoAuthority(LocalError):
@@ -78,12 +80,28 @@ class Authority:
         paths = sorted((self.directory / ISSUED_DIRECTORY).glob("*.pem"))
         return [parse_device_certificate(read_certificate(path, "an issued certificate"), self.root) for path in paths]
 
+    def holders(self) -> list[DeviceCertificate]:
+        """The devices that have their names now: all but those that were retired or revoked, by serial number."""
+        released = self.directory / RELEASED_DIRECTORY
+        return [certificate for certificate in self.issued() if not (released / _serial_name(certificate)).exists()]
+
+    def release_name(self, certificate: DeviceCertificate) -> bool:
+        """Free the name of a device that is gone for good, durably; False if it was free already."""
+        directory = self.directory / RELEASED_DIRECTORY
+        if not directory.exists():
+            make_new_directory(directory)
+        path = directory / _serial_name(certificate)
+        if path.exists():
+            return False
+        write_new_file(path, b"")
+        return True
+
     def sign_request(self, request: Request, roles: frozenset[Role]) -> DeviceCertificate:
         """Issue a certificate and put it in the register, or raise a `LocalError` having signed nothing."""
         if not roles:
             raise NoRoles("give the device at least one role: without one it is let in and may do nothing")
         with self._alone():
-            check_not_issued(request, self.issued())
+            check_not_issued(request, self.issued(), self.holders())
             certificate = issue_device(
                 self.key,
                 self.root,
@@ -93,7 +111,7 @@ class Authority:
                 roles=roles,
                 serial=x509.random_serial_number(),
             )
-            path = self.directory / ISSUED_DIRECTORY / f"{certificate.serial:040x}.pem"
+            path = self.directory / ISSUED_DIRECTORY / f"{_serial_name(certificate)}.pem"
             write_certificate(path, certificate.der)
         return certificate
 
@@ -112,18 +130,32 @@ class Authority:
             os.close(descriptor)
 
 
-def check_not_issued(request: Request, issued: list[DeviceCertificate]) -> None:
-    """Refuse a name or a key that any issued certificate has already; see the rules of this module."""
+def find_device(authority: Authority, words: str) -> list[DeviceCertificate]:
+    """The devices that these words mean: a name, who has it now first, or a fingerprint in full, spaced or not."""
+    holding = {certificate.serial for certificate in authority.holders()}
+    digits = words.replace(" ", "").lower()
+    found = [c for c in authority.issued() if words == c.name or digits == c.fingerprint.replace(" ", "")]
+    return sorted(found, key=lambda certificate: (certificate.serial not in holding, certificate.serial))
+
+
+def _serial_name(certificate: DeviceCertificate) -> str:
+    return f"{certificate.serial:040x}"
+
+
+def check_not_issued(request: Request, issued: list[DeviceCertificate], holders: list[DeviceCertificate]) -> None:
+    """Refuse a key that any issued certificate has, or a name that a device has now; see the rules of this module."""
     for certificate in issued:
         if {request.link_key, request.log_key} & {certificate.link_key, certificate.log_key}:
             raise KeyTaken(
                 f"{certificate.name!r} ({certificate.fingerprint}) was enrolled with a key of this request. A device "
                 f"that is enrolled stays so; to enrol the hardware again, make new keys in a new directory."
             )
+    for certificate in holders:
         if same_device_name(request.name, certificate.name):
             raise NameTaken(
                 f"{certificate.name!r} ({certificate.fingerprint}) is enrolled under that name already, and two "
-                f"devices of one name could not be told apart on a receipt. Choose another name."
+                f"devices of one name could not be told apart on a receipt. Choose another name. If that device is "
+                f"gone for good, 'tapmesh venue retire' frees its name."
             )
 
 

@@ -21,6 +21,7 @@ from typing import Final
 from cryptography import x509
 
 from mesh.core.certificate import DeviceCertificate
+from mesh.core.device_name import same_device_name
 from mesh.core.join import (
     Line,
     Place,
@@ -83,7 +84,7 @@ class Office:
     def invite(self, places: Sequence[Place], *, until_s: int | None, now_s: float, anew: bool) -> list[Invited]:
         """Make codes for places that need one. Names that are enrolled are left alone, and so are those with an open
         code unless `anew`: then their old codes are void. The codes are good when this returns."""
-        issued = self.authority.issued()
+        issued = self.authority.holders()
         known = {line.place.name: line for line in self.lines()}
         pin = welcome_pin(self.welcome)
         invited: list[Invited] = []
@@ -103,10 +104,16 @@ class Office:
     def withdraw(self, name: str, now_s: float) -> None:
         """Make the open code for a name void, or raise :class:`NoCode`."""
         for line in self.lines():
-            if line.place.name == name and standing(line, self.authority.issued(), now_s) is Standing.OPEN:
+            if line.place.name == name and standing(line, self.authority.holders(), now_s) is Standing.OPEN:
                 self._write_sheet([Line(line.place, None, None)])
                 return
         raise NoCode(f"there is no open code for {name!r}; 'tapmesh venue codes' lists them. Nothing was changed")
+
+    def make_void(self, name: str) -> None:
+        """Make whatever code was ever given out for this name void, used or not: it must not be good once more."""
+        lines = [line for line in self.lines() if same_device_name(line.place.name, name) and line.digest is not None]
+        if lines:
+            self._write_sheet([Line(line.place, None, None) for line in lines])
 
     def _write_sheet(self, lines: list[Line]) -> None:
         directory = self.authority.directory / SHEETS_DIRECTORY

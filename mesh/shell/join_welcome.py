@@ -94,7 +94,7 @@ class Welcome:
 
     def waiting(self) -> list[str]:
         """Names whose codes are open."""
-        issued = self.office.authority.issued()
+        issued = self.office.authority.holders()
         lines = self.office.lines()
         return [line.place.name for line in lines if standing(line, issued, time.time()) is Standing.OPEN]
 
@@ -121,7 +121,7 @@ class Welcome:
         """The place that this secret gives, or a refusal, at once for the device and slowly for a guesser."""
         line = find_line(self.office.lines(), self.office.authority.root.venue_id, secret)
         # The register is read for good codes only: a guess must cost the office less than it costs the guesser.
-        reason = refuse_place(line, [] if line is None else self.office.authority.issued(), time.time())
+        reason = refuse_place(line, [] if line is None else self.office.authority.holders(), time.time())
         if line is not None and reason is None:
             return line.place
         assert reason is not None
@@ -140,7 +140,7 @@ class Welcome:
 
     async def _issue(self, place: Place, request: Request) -> tuple[DeviceCertificate, bytes, bool]:
         """Certificate and answer, and whether the certificate was issued now; a `LocalError` says why not."""
-        holder = holder_of(place, self.office.authority.issued())
+        holder = holder_of(place, self.office.authority.holders())
         reason = refuse_request(place, request, holder)
         if reason is None and not self.guard.may_answer(request.log_key):
             reason = f"{place.name!r} asked too often for its answer; start the office again to answer it once more"

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from mesh.core.certificate import VenueRoot, parse_venue_root
-from mesh.core.chain import Genesis, parse_genesis, split_run
+from mesh.core.chain import Genesis, Run, check_run, parse_genesis, split_run
 from mesh.core.entry import Entry, decode_entry
 from mesh.core.fork import check_fork_proof
 from mesh.core.frontier import Branch
 from mesh.core.kinds import Kind, Lane
-from mesh.core.revocation import parse_statement
+from mesh.core.revocation import Statement, parse_statement
 from mesh.errors import LocalError, PeerError, StorageError
 from mesh.shell.keys import ROOT_FILE, read_certificate
 from mesh.shell.store import Durability, RunStore, StoredLog, StoredRun
@@ -102,17 +102,36 @@ class Look:
             trust.open_log(log.log_id, genesis.certificate.serial)
             if log.log_id in contested:
                 trust.contest(log.log_id, contested[log.log_id])
-        for body in self._statements([log for log, genesis in known if genesis.lane is Lane.CONTROL]):
-            try:
-                trust.revoke(parse_statement(body, self.root))
-            except PeerError:
-                continue
+        for statement in self.statements(logs):
+            trust.revoke(statement)
         for log, genesis in known:
             if genesis.certificate.serial in trust.revocations:
                 for seen in self.entries(log):
                     if seen.entry is not None:
                         trust.hold(log.log_id, seen.seq, seen.entry.prev, [seen.entry.id])
         return trust
+
+    def statements(self, logs: list[SeenLog]) -> Iterator[Statement]:
+        """Every revocation that the venue's authority signed, in these logs' control lanes and apart in own.db."""
+        for body in self._statements([log for log in logs if log.genesis and log.genesis.lane is Lane.CONTROL]):
+            try:
+                yield parse_statement(body, self.root)
+            except PeerError:
+                continue
+
+    def runs(self, log: SeenLog) -> Iterator[Run]:
+        """What a log holds, as views fold it; a row that cannot be read is named and left out."""
+        try:
+            with closing(self._open(log.file)) as store:
+                for row in store.stored_runs(log.log_id):
+                    try:
+                        yield check_run(log.log_id, split_run(row.last_seq - row.first_seq + 1, row.blob))
+                    except PeerError as error:
+                        self.problems.append(
+                            f"the entries from seq {row.first_seq} to {row.last_seq} cannot be read: {error}"
+                        )
+        except StorageError as error:
+            self.problems.append(str(error))
 
     def _statements(self, control: list[SeenLog]) -> Iterator[bytes]:
         """Every revocation in the control logs, and those that own.db keeps apart."""

@@ -11,6 +11,8 @@ Rules:
 * The first statement about a device cuts where its entries, as the office's manager holds them, stop counting now. What
   is contested then (a fork, a bad signature) stays outside, unless a place in it is named.
 * Places that a later statement does not name stay where the one before it put them.
+* The name of a revoked device is free for another one, and its join code is void before it is.
+* A name means the device that has it now. Where several had it and a cut is given, only a fingerprint is clear enough.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ from mesh.core.kinds import Kind, Lane
 from mesh.core.revocation import Revocations, Statement, parse_statement, sign_statement
 from mesh.errors import LocalError, StorageError
 from mesh.limits import ENTRY_BODY_BYTES_MAX, REVOCATION_CUT_LOGS_MAX, REVOCATION_NUMBER_MAX
-from mesh.shell.authority import AUTHORITY_DIRECTORY, MANAGER_DIRECTORY, Authority, open_authority
+from mesh.shell.authority import AUTHORITY_DIRECTORY, MANAGER_DIRECTORY, Authority, find_device, open_authority
 from mesh.shell.bundle_key import Rotated, rotate
 from mesh.shell.device import Device, open_device
 from mesh.shell.files import make_new_directory, read_file, write_new_file
+from mesh.shell.join_office import open_office
 from mesh.shell.keys import load_identity
 from mesh.shell.venue import NotIssued
 from mesh.views.card_account import TapFact
@@ -45,6 +48,10 @@ class OwnManager(LocalError):
 
 class NoSuchPlace(LocalError):
     """A cut names a place that the office does not hold, or that is not the device's; nothing was signed."""
+
+
+class SeveralOfThatName(LocalError):
+    """A cut for one of several devices that had one name; nothing was signed."""
 
 
 class NumbersUsedUp(LocalError):
@@ -95,7 +102,7 @@ class Outcome:
 async def revoke(venue: Path, name: str, wish: CutWish) -> Outcome:
     """End the trust in an enrolled device, or move its cut; without a wish a revoked device stays as it is."""
     authority = open_authority(venue / AUTHORITY_DIRECTORY)
-    certificate = _issued(authority, venue, name)
+    certificate = _meant(authority, venue, name, wish)
     if certificate.serial == load_identity(venue / MANAGER_DIRECTORY).certificate.serial:
         raise OwnManager(
             f"{name!r} is the manager that publishes what this authority says, so it cannot revoke itself; nothing was "
@@ -104,6 +111,8 @@ async def revoke(venue: Path, name: str, wish: CutWish) -> Outcome:
     async with open_device(venue / MANAGER_DIRECTORY) as device:
         said = await _publish_register(authority, device)
         holding = said.holding(certificate.serial)
+        if holding:
+            free_name(venue, certificate)
         if holding and wish is None:
             return Outcome(certificate, holding[0], False, (), (), 0, None)
         cut, left_out = await _cut(device, certificate, wish, holding)
@@ -112,6 +121,7 @@ async def revoke(venue: Path, name: str, wish: CutWish) -> Outcome:
         before = device.cards.counted()
         statement = _sign(authority, certificate.serial, said.number(certificate.serial) + 1, cut)
         await device.append(Lane.CONTROL, Kind.REVOCATION, statement.body)
+        free_name(venue, certificate)
         after = device.cards.counted()
         rotated = None if holding else await rotate(device)
         return Outcome(
@@ -142,11 +152,34 @@ def registered(authority: Authority) -> list[Statement]:
     ]
 
 
-def _issued(authority: Authority, venue: Path, name: str) -> DeviceCertificate:
-    for certificate in authority.issued():
-        if certificate.name == name:
-            return certificate
-    raise NotIssued(f"no device called {name!r} is enrolled in {venue}; 'tapmesh venue show' lists those that are")
+def retire(venue: Path, name: str) -> tuple[DeviceCertificate, bool]:
+    """Free the name of a device that is gone for good; False if it was free already. What it signed counts on."""
+    authority = open_authority(venue / AUTHORITY_DIRECTORY)
+    certificate = _meant(authority, venue, name, None)
+    if certificate.serial == load_identity(venue / MANAGER_DIRECTORY).certificate.serial:
+        raise OwnManager(f"{name!r} is this office's own manager: it is not gone, it would publish this")
+    return certificate, free_name(venue, certificate)
+
+
+def free_name(venue: Path, certificate: DeviceCertificate) -> bool:
+    """Free a device's name for another one, its join code being void first; False if it was free already."""
+    office = open_office(venue)
+    if any(holder.serial == certificate.serial for holder in office.authority.holders()):
+        office.make_void(certificate.name)
+    return office.authority.release_name(certificate)
+
+
+def _meant(authority: Authority, venue: Path, words: str, wish: CutWish) -> DeviceCertificate:
+    found = find_device(authority, words)
+    if not found:
+        raise NotIssued(f"no device called {words!r} is enrolled in {venue}; 'tapmesh venue show' lists those that are")
+    if len(found) > 1 and wish is not None:
+        listed = ", ".join(certificate.fingerprint for certificate in found)
+        raise SeveralOfThatName(
+            f"{len(found)} devices were called {words!r}; nothing was signed. Say which one by its fingerprint, the "
+            f"one that has the name now first: {listed}"
+        )
+    return found[0]
 
 
 async def _publish_register(authority: Authority, device: Device) -> Revocations:

@@ -89,7 +89,7 @@ async def enrol(venue: Path, request: Request, roles: frozenset[Role]) -> tuple[
 async def answer_again(venue: Path, name: str) -> tuple[DeviceCertificate, bytes]:
     """The answer for a device that is in the register already: its file was lost, or the command ended halfway."""
     authority = open_authority(venue / AUTHORITY_DIRECTORY)
-    for certificate in authority.issued():
+    for certificate in authority.holders():
         if certificate.name == name:
             return certificate, await _answer(venue, authority, certificate)
     raise NotIssued(f"no device called {name!r} is enrolled in {venue}; 'tapmesh venue show' lists those that are")

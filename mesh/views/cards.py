@@ -255,6 +255,10 @@ class CardsView:
         """Every card with at least one well-formed tap."""
         return self._cards.keys()
 
+    def taps(self, card: bytes) -> list[tuple[TapFact, bytes]]:
+        """Every well-formed tap of a card that is held, whether or not it counts, and the record that it wrote."""
+        return [(_fact(values), values[7]) for values in _PACKED.iter_unpack(self._cards.get(card, b""))]
+
     def log_ids(self) -> dict[int, bytes]:
         """The logs that were opened, by the numbers that facts name them by."""
         return {number: log.log_id for number, log in self._logs.items()}

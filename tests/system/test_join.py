@@ -20,6 +20,7 @@ from mesh.shell.join_device import NoOffice, OtherDevice
 from mesh.shell.keys import load_identity
 from mesh.shell.lock import exclusive
 from mesh.shell.network import Endpoint
+from mesh.shell.revoke import retire
 from mesh.shell.store import REPLICA_FILE
 from tests.joining import LOOPBACK, PATIENCE_S, make_event, open_for_joining, wire_to
 from tests.programs import Program, run
@@ -229,6 +230,24 @@ async def test_office_interrupted_between_certificate_and_answer_answers_the_sam
         await office.join(code, tmp_path / "bar-a")
         assert len(office.certificates()) == 2
     assert "Bar A" in (await _held(tmp_path / "bar-a"))[1]
+
+
+@pytest.mark.proves("B6", "M7")
+async def test_paper_of_a_retired_device_is_void_and_its_name_joins_again_with_a_new_one(tmp_path: Path) -> None:
+    async with open_for_joining(await make_event(tmp_path / "event")) as office:
+        (old,) = office.invite("Bar A")
+        first = await office.join(old, tmp_path / "bar-a")
+        assert retire(office.venue, "Bar A")[1]
+        with pytest.raises(JoinRefused, match="not on any sheet, or a newer one replaced it"):
+            await office.join(old, tmp_path / "finder")
+        (new,) = office.invite("Bar A")
+        assert not retire(office.venue, "Bar A")[1], "the open code stays good"
+        with pytest.raises(JoinRefused, match="not on any sheet"):
+            await office.join(old, tmp_path / "finder")
+        again = await office.join(new, tmp_path / "bar-a-again")
+        assert again.certificate.name == first.certificate.name
+        assert again.certificate.serial != first.certificate.serial
+        assert office.certificates().count("Bar A") == 2
 
 
 @pytest.mark.parametrize(

@@ -276,6 +276,8 @@ def test_night_goes_as_the_page_says_from_unpacking_to_closing(
     printed = "\n".join(machines.printed)
     assert printed.count("\nREADY\n") == 2
     assert "4 codes for 4 devices" in printed
+    assert "1 codes for 4 devices" in printed
+    assert "CANNOT BE KNOWN" in printed
     assert "2 taps of 1 cards" in printed
     assert "the books balance" in printed
     assert "every signature, role and link holds" in printed

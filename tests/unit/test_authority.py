@@ -328,3 +328,59 @@ def test_version_is_told() -> None:
     result = CliRunner().invoke(main, ["--version"])
     assert result.exit_code == 0
     assert result.output.startswith("tapmesh, version ")
+
+
+# -- A name whose device is gone ---------------------------------------------------------------------------------------
+
+
+def _enrol_again(office: Office, name: str) -> tuple[object, ...]:
+    return ("venue", "enrol", name, "--role", "reader", "--venue", office.venue, "--device", office.directory / "again")
+
+
+@pytest.mark.proves("B6")
+@pytest.mark.parametrize("how", ["retire", "revoke"])
+def test_name_of_a_device_that_is_gone_is_free_for_one_with_other_keys(office: Office, how: str) -> None:
+    first = load_identity(office.enrol("Bar A", "reader")).certificate
+    assert "frees its name" in office.refused(2, *_enrol_again(office, "Bar A"))
+    office.done("venue", how, "Bar A", "--venue", office.venue)
+    office.done(*_enrol_again(office, "Bar A"))
+    second = load_identity(office.directory / "again").certificate
+    assert (second.name, second.roles) == (first.name, first.roles)
+    assert not {first.serial, first.log_key, first.link_key} & {second.serial, second.log_key, second.link_key}
+    assert "enrolled under that name already" in office.refused(
+        2, *_sign(office, _request(office), office.directory / "x")
+    )
+    shown = office.done("venue", "show", "--venue", office.venue)
+    assert f"{first.fingerprint}, {'retired' if how == 'retire' else 'REVOKED by statement 1'}" in shown
+    assert f"{second.fingerprint}\n" in shown
+
+
+@pytest.mark.proves("B6")
+def test_name_means_the_device_that_has_it_now_and_a_fingerprint_the_one_that_had_it(office: Office) -> None:
+    first = load_identity(office.enrol("Bar A", "reader")).certificate
+    assert "Retired:" in office.done("venue", "retire", "Bar A", "--venue", office.venue)
+    assert "Was retired already:" in office.done("venue", "retire", "Bar A", "--venue", office.venue)
+    office.done(*_enrol_again(office, "Bar A"))
+    second = load_identity(office.directory / "again").certificate
+    several = office.refused(2, "venue", "revoke", "Bar A", "--cut", "held", "--venue", office.venue)
+    assert f"{second.fingerprint}, {first.fingerprint}" in several
+    by_digits = first.fingerprint.replace(" ", "")
+    told = office.done("venue", "revoke", by_digits, "--cut", "none", "--venue", office.venue)
+    assert f"Revoked: 'Bar A' (reader), fingerprint {first.fingerprint}" in told
+    told = office.done("venue", "revoke", "Bar A", "--venue", office.venue)
+    assert f"Revoked: 'Bar A' (reader), fingerprint {second.fingerprint}" in told
+
+
+@pytest.mark.proves("B6")
+def test_answer_that_is_written_again_is_for_the_device_that_has_the_name_now(office: Office) -> None:
+    office.enrol("Bar A", "reader")
+    office.done("venue", "retire", "Bar A", "--venue", office.venue)
+    request = _request(office)
+    office.done(*_sign(office, request, office.directory / "lost.answer"))
+    office.done("venue", "answer", "Bar A", "--venue", office.venue, "--out", office.directory / "answer")
+    office.done("device", "accept", office.directory / "answer", "--dir", request.parent)
+
+
+def test_office_does_not_retire_strangers_or_its_own_manager(office: Office) -> None:
+    assert "no device called 'Bar Q'" in office.refused(2, "venue", "retire", "Bar Q", "--venue", office.venue)
+    assert "own manager" in office.refused(2, "venue", "retire", "manager", "--venue", office.venue)

@@ -281,7 +281,8 @@ def test_request_with_any_other_key_is_refused_with_the_fingerprint_of_who_has_t
 ) -> None:
     assert refuse_request(BAR, Request("Bar A", *keys), HOLDER) == (
         f"the code for 'Bar A' was used already, by a device with the fingerprint {HOLDER.fingerprint}. If that "
-        "is not a device of yours, somebody else had this paper: revoke it and print a code for another name"
+        "was yours and lost its disk, retire it in the office; if it was not, somebody else had this paper: revoke it. "
+        "Then print a new code"
     )
 
 
