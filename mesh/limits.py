@@ -36,6 +36,9 @@ LOCATOR_IDS_MAX: Final = 40
 ANNOUNCE_LOGS_PER_FRAME_MAX: Final = 4096
 BRANCHES_PER_LOG_MAX: Final = 16
 """Heads and islands of one log that are held; more are named and stay where they were received."""
+ASIDE_BYTES_PER_LOG_MAX: Final = 1024 * 1024
+"""What is taken in of one forked or revoked log from where it counts for nothing, by one run of a program: some 4,000
+taps. More is named and stays where it was received; if a ruling lets it count, it is taken in."""
 WANTS_IN_FLIGHT_PER_LINK_MAX: Final = 4096
 LOGS_MAX: Final = 65_536
 """Logs a node holds: 300 devices, three lanes, seventy restarts each."""
@@ -55,9 +58,9 @@ HANDSHAKE_PAUSE_S: Final = 0.1
 """Between two accepted handshakes: one costs milliseconds of the thread that sells; strangers get a twentieth of it."""
 REFUSED_PEER_S: Final = 5.0
 """A device that broke a rule is not listened to for this long: it may not break the next one at once."""
-KEEPALIVE_S: Final = 5.0
-LINK_SILENCE_S_MAX: Final = 15.0
-"""A peer that says nothing for this long is gone (three keepalives)."""
+KEEPALIVE_S: Final = 1.5
+LINK_SILENCE_S_MAX: Final = 5.0
+"""A peer that says nothing for this long is gone (three keepalives and a stall)."""
 WANT_RETRY_S: Final = 2.0
 """A want that brought nothing for this long is retried at another announcer."""
 REPLICA_PENDING_BYTES_MAX: Final = 8 * 1024 * 1024

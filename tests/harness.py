@@ -18,12 +18,14 @@ reads a clock or draws a random number but `World.random`, so a seed is a whole 
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from mesh.core.catching_up import COMPARE_PAUSE_S_MAX
 from mesh.core.chain import Run, check_run, encode_run
 from mesh.core.entry import entry_id
 from mesh.core.events import (
@@ -54,7 +56,7 @@ from mesh.core.events import (
 from mesh.core.frontier import Position, Segment
 from mesh.core.kinds import Kind, Lane
 from mesh.core.messages import Hello, Message, Plan, RunMessage, decode_message, encode_message
-from mesh.core.node import Node
+from mesh.core.node import ASIDE_PAUSE_S, Node
 from mesh.core.revocation import Statement
 from mesh.limits import KEEPALIVE_S, RUN_ENTRIES_MAX
 from mesh.views.cards import CardsView
@@ -64,8 +66,10 @@ STEP_S: Final = 0.05
 """How far time moves when it is time's turn."""
 TICK_S: Final = 0.25
 """How often a device looks at its clock when nothing happens."""
-ROUNDS_MAX: Final = 60
-"""Keepalives until a healed world must have come to rest; it needs a handful."""
+ROUNDS_MAX: Final = 120
+"""Keepalives until a healed world must have come to rest; it needs a handful, and those that show that it has."""
+QUIET_ROUNDS: Final = math.ceil((max(COMPARE_PAUSE_S_MAX, ASIDE_PAUSE_S) + KEEPALIVE_S) / KEEPALIVE_S)
+"""Keepalives without a change after which nothing can follow any more: the longest pause of all is over."""
 
 
 class MemoryStore:
@@ -463,7 +467,7 @@ class World:
         raise AssertionError("the mesh talks for ever without time passing")
 
     def heal(self) -> None:
-        """Time passes until the mesh has come to rest: for two keepalives nothing changed and nothing was wanted."""
+        """Time passes until the mesh has come to rest: for longer than any pause nothing changed, nothing wanted."""
         quiet = 0
         for _ in range(ROUNDS_MAX):
             before = [mote.node.frontier.digest() for mote in self.motes]
@@ -473,6 +477,6 @@ class World:
             after = [mote.node.frontier.digest() for mote in self.motes]
             at_rest = before == after and not any(mote.node.pending_logs for mote in self.motes)
             quiet = quiet + 1 if at_rest else 0
-            if quiet == 2:
+            if quiet == QUIET_ROUNDS:
                 return
         raise AssertionError("the mesh did not come to rest")

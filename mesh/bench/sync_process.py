@@ -103,7 +103,7 @@ async def _body_bytes(device: Device) -> int:
 async def _until_complete(device: Device, digest: str) -> None:
     """Everything is held, folded into the cards view, and committed as replica.db promises."""
     # A measurement polls rather than slow the product down with a hook for it.
-    while device.node.frontier.digest().hex() != digest:  # noqa: ASYNC110
+    while device.node.pending_logs or device.node.frontier.digest().hex() != digest:  # noqa: ASYNC110
         await trio.sleep(0.002)
     await device.replica.flushed()
 

@@ -28,7 +28,7 @@ from mesh.views.tap_entry import TapBody
 NOON_MS: Final = 1_790_000_000_000
 TAPS_PER_S: Final = 89
 EVENT: Final = b"\x00\x00\x07\xea"
-START_BALANCE: Final = 5_000
+START_BALANCE: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

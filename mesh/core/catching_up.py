@@ -5,7 +5,11 @@ same one. Meanwhile each end tells its digest whenever it changed and nothing is
 within a round trip that they are in step. Once they are, news travels by announcement and digests only with the
 keepalives.
 
-It ends: a digest is told once, and an equal one is answered only by a node whose own last word was another.
+It ends: a digest is told once, and an equal one is answered only by a node whose own last word was another. While
+entries keep coming two nodes never hold the same at one moment: pauses grow, so that anti-entropy costs next to nothing
+where news travels well, and are short again once both were in step.
+
+One end of a link *leads*: it begins comparisons, and both learn from each.
 """
 
 from __future__ import annotations
@@ -17,9 +21,11 @@ from enum import Enum, auto
 from typing import Final
 
 COMPARE_PAUSE_S: Final = 1.0
-"""Differing digests start at most one comparison a link in this time; what is announced meanwhile needs none."""
+COMPARE_PAUSE_S_MAX: Final = 8.0
+"""Differing digests start at most one comparison a link in this time, which doubles from one comparison to the next."""
 TELL_PAUSE_S: Final = 0.05
-"""Each end tells a new digest at most this often while it is not the peer's."""
+TELL_PAUSE_S_MAX: Final = 1.0
+"""Each end tells a new digest at most this often while it is not the peer's; the pause doubles each time."""
 
 
 class Step(Enum):
@@ -35,10 +41,13 @@ class Step(Enum):
 
 @dataclass(slots=True)
 class _Link:
+    leads: bool
     told: bytes
     told_at: float = -math.inf
+    tell_pause_s: float = TELL_PAUSE_S
     theirs: bytes = b""
     compared_at: float = -math.inf
+    compare_pause_s: float = 0.0
     due: bool = False
     """The peer told a digest that differed, and no comparison was begun since."""
 
@@ -50,9 +59,9 @@ class CatchingUp:
         self._links: dict[int, _Link] = {}
         self._open: set[int] = set()
 
-    def link_up(self, link: int, told: bytes) -> None:
-        """A hello with this digest goes out on a new link."""
-        self._links[link] = _Link(told)
+    def link_up(self, link: int, told: bytes, *, leads: bool) -> None:
+        """A hello with this digest goes out on a new link; whether this end begins its comparisons."""
+        self._links[link] = _Link(leads, told)
 
     def link_down(self, link: int) -> None:
         self._links.pop(link, None)
@@ -65,6 +74,10 @@ class CatchingUp:
     def told(self, link: int, digest: bytes, now: float) -> None:
         """Our digest goes out on the link."""
         state = self._links[link]
+        if now - state.told_at < 2 * state.tell_pause_s:
+            state.tell_pause_s = min(TELL_PAUSE_S_MAX, 2 * state.tell_pause_s)
+        else:
+            state.tell_pause_s = TELL_PAUSE_S
         state.told, state.told_at = digest, now
 
     def heard(self, link: int, digest: bytes, ours: bytes, now: float) -> bool:
@@ -85,17 +98,19 @@ class CatchingUp:
         for number in sorted(self._open):
             state = self._links[number]
             same = state.theirs == ours
-            if state.told != ours and (same or now - state.told_at >= TELL_PAUSE_S):
+            if state.told != ours and (same or now - state.told_at >= state.tell_pause_s):
                 yield number, Step.TELL
             if same:
                 self._open.discard(number)
+                state.compare_pause_s = 0.0
                 yield number, Step.IN_STEP
             elif self._begin_comparison(state, now):
                 yield number, Step.COMPARE
 
     @staticmethod
     def _begin_comparison(state: _Link, now: float) -> bool:
-        if not state.due or now - state.compared_at < COMPARE_PAUSE_S:
+        if not state.leads or not state.due or now - state.compared_at < state.compare_pause_s:
             return False
+        state.compare_pause_s = min(COMPARE_PAUSE_S_MAX, max(COMPARE_PAUSE_S, 2 * state.compare_pause_s))
         state.due, state.compared_at = False, now
         return True

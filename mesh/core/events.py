@@ -6,7 +6,7 @@ A *link* is one connection to one authenticated peer; its number is given by who
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from mesh.core.certificate import DeviceCertificate
@@ -114,8 +114,8 @@ class Close:
 class Serve:
     """Send pieces of a log on a link: runs up to the end of the last segment.
 
-    Own entries that are `pushed` start at the first segment. An answer to a want starts after the first position of
-    `locator` that lies on the segments, reports it as :class:`Located`, and begins with a plan.
+    What is `pushed` starts at the first segment. An answer to a want starts after the first position of `locator` that
+    lies on the segments, reports it as :class:`Located`, and begins with a plan.
     """
 
     link: int
@@ -124,6 +124,8 @@ class Serve:
     locator: tuple[Position, ...]
     lane: int
     pushed: bool
+    blob: bytes = field(default=b"", compare=False, repr=False)
+    """What is pushed, as it travels: spares reading the store. Empty where that has to be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,9 @@ A log is held as *branches*: contiguous pieces, each with the id it follows and 
 attached branches: a fork's base is never a head of its own, because something held follows it.
 
 Digests cover ids, never heights alone, so that two forks of equal height show.
+
+Logs that a fork proof or a revocation speaks of are *set aside*: they have a digest of their own and are compared apart
+from the others, last and seldom, so that whoever goes on branching a log keeps nobody from knowing what else is held.
 """
 
 from __future__ import annotations
@@ -14,11 +17,16 @@ from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from mesh.core.chain import Genesis, Run
 from mesh.errors import PeerError
 from mesh.limits import BRANCHES_PER_LOG_MAX, BUCKETS_COUNT, LOCATOR_IDS_MAX, LOGS_MAX
+
+DIGEST_BYTES: Final = 16
+"""Of a bucket, of what is set aside, and of one log where buckets differ."""
+NOTHING_ASIDE: Final = hashlib.sha256().digest()[:DIGEST_BYTES]
+"""The digest of what is set aside where nothing is."""
 
 
 class TooManyBranches(PeerError):
@@ -202,37 +210,69 @@ class Frontier:
 
     def __init__(self) -> None:
         self.logs: dict[bytes, LogState] = {}
+        self.aside: set[bytes] = set()
+        """Logs that are compared apart from the others; not all of them are held."""
         self._buckets: list[list[bytes]] = [[] for _ in range(BUCKETS_COUNT)]
         self._bucket_digests: list[bytes | None] = [None] * BUCKETS_COUNT
+        self._log_digests: dict[bytes, bytes] = {}
 
     # -- Comparing -------------------------------------------------------------------------------------------------
 
     def digest(self) -> bytes:
-        """32 bytes over everything held; equal digests mean equal sets of entries."""
+        """32 bytes over everything held, set aside or not; equal digests mean equal sets of entries."""
+        if self.aside.isdisjoint(self.logs):
+            return self.main_digest()
+        buckets = [_joined(map(self._log_digest, bucket)) for bucket in self._buckets]
+        return hashlib.sha256(b"".join(buckets)).digest()
+
+    def main_digest(self) -> bytes:
+        """32 bytes over every log that is not set aside."""
         return hashlib.sha256(b"".join(self.bucket_digests())).digest()
 
+    def aside_digest(self) -> bytes:
+        """16 bytes over the logs that are set aside."""
+        return _joined(self._log_digest(log_id) for log_id in self._aside_held())
+
     def bucket_digests(self) -> list[bytes]:
-        """64 digests of 16 bytes, by the low six bits of the log id's first byte."""
+        """64 digests of 16 bytes, by the low six bits of the log id's first byte; without what is set aside."""
         for index, digest in enumerate(self._bucket_digests):
             if digest is None:
-                content = b"".join(map(self._log_digest, self._buckets[index]))
-                self._bucket_digests[index] = hashlib.sha256(content).digest()[:16]
+                self._bucket_digests[index] = _joined(map(self._log_digest, self._main(index)))
         return [digest for digest in self._bucket_digests if digest is not None]
 
-    def bucket(self, index: int) -> list[LogSummary]:
-        """The logs of one bucket, ordered by id."""
-        return [self.logs[log_id].summary() for log_id in self._buckets[index]]
+    def bucket_logs(self, index: int) -> dict[bytes, bytes]:
+        """The logs of one bucket that are not set aside, ordered by id: from 16 bytes of a log's digest to its id."""
+        return {self._log_digest(log_id)[:DIGEST_BYTES]: log_id for log_id in self._main(index)}
+
+    def aside_summaries(self) -> list[LogSummary]:
+        """The logs that are set aside, ordered by id."""
+        return [self.logs[log_id].summary() for log_id in self._aside_held()]
+
+    def set_aside(self, log_id: bytes) -> None:
+        """From now on compare this log, which need not be held yet, apart from the others."""
+        self.aside.add(log_id)
+        self._changed(log_id)
+
+    def _main(self, index: int) -> list[bytes]:
+        return [log_id for log_id in self._buckets[index] if log_id not in self.aside]
+
+    def _aside_held(self) -> list[bytes]:
+        return sorted(self.aside & self.logs.keys())
 
     def _log_digest(self, log_id: bytes) -> bytes:
-        log = self.logs[log_id]
-        content = hashlib.sha256(log_id)
-        for head in log.heads():
-            content.update(b"H" + head.id)
-        for island in log.islands():
-            content.update(b"I" + island.from_seq.to_bytes(4, "big") + island.tip.id)
-        return content.digest()
+        known = self._log_digests.get(log_id)
+        if known is None:
+            log = self.logs[log_id]
+            content = hashlib.sha256(log_id)
+            for head in log.heads():
+                content.update(b"H" + head.id)
+            for island in log.islands():
+                content.update(b"I" + island.from_seq.to_bytes(4, "big") + island.tip.id)
+            known = self._log_digests[log_id] = content.digest()
+        return known
 
     def _changed(self, log_id: bytes) -> None:
+        self._log_digests.pop(log_id, None)
         self._bucket_digests[log_id[0] % BUCKETS_COUNT] = None
 
     def holds(self, log_id: bytes, position: Position, piece: bool) -> bool:
@@ -342,6 +382,10 @@ class Frontier:
         self.logs[log_id].branches[branch.number] = branch
         branch.tips = _thinned(branch.tips)
         self._changed(log_id)
+
+
+def _joined(log_digests: Iterable[bytes]) -> bytes:
+    return hashlib.sha256(b"".join(log_digests)).digest()[:DIGEST_BYTES]
 
 
 def place_compared(run: Run, compared: Sequence[tuple[Branch, Sequence[bytes]]]) -> Placement:

@@ -16,6 +16,8 @@ from mesh.core.frontier import Position
 from mesh.limits import BRANCHES_PER_LOG_MAX, WANT_RETRY_S
 
 WANTS_IN_FLIGHT_PER_LINK: Final = 256
+ROOM_AGAIN_AT: Final = WANTS_IN_FLIGHT_PER_LINK * 3 // 4
+"""A full link is asked for more once so few wants are left: not after each, which would look through all that wait."""
 
 LinkId = int
 
@@ -45,6 +47,8 @@ class Wants:
     def __init__(self, holds: Callable[[bytes, Position, bool], bool]) -> None:
         self._holds = holds
         self._logs: dict[bytes, _Wanted] = {}
+        self._unasked: dict[bytes, None] = {}
+        """Those that are asked for nowhere now."""
         self._open: dict[LinkId, int] = {}
         self._progress: dict[LinkId, float] = {}
         self._look_again = False
@@ -55,7 +59,9 @@ class Wants:
             wanted = self._logs.setdefault(log_id, _Wanted())
             self._make_room(wanted, link)
             wanted.offers[link, target] = piece
-            self._look_again = True
+            if wanted.asked is None:
+                self._unasked[log_id] = None
+                self._look_again = True
 
     @staticmethod
     def _make_room(wanted: _Wanted, link: LinkId) -> None:
@@ -86,7 +92,7 @@ class Wants:
         if wanted is not None:
             wanted.offers.pop((link, target), None)
             if wanted.asked == (link, target):
-                self._release(wanted)
+                self._release(log_id, wanted)
             self._drop_held(log_id, wanted)
 
     def link_down(self, link: LinkId) -> None:
@@ -95,7 +101,7 @@ class Wants:
             for offer in [offer for offer in wanted.offers if offer[0] == link]:
                 del wanted.offers[offer]
             if wanted.asked is not None and wanted.asked[0] == link:
-                self._release(wanted)
+                self._release(log_id, wanted)
             self._drop_held(log_id, wanted)
         self._open.pop(link, None)
         self._progress.pop(link, None)
@@ -106,7 +112,7 @@ class Wants:
             if wanted.asked is None or now < self._due(wanted):
                 continue
             wanted.offers.pop(wanted.asked, None)
-            self._release(wanted)
+            self._release(log_id, wanted)
             self._drop_held(log_id, wanted)
 
     def _due(self, wanted: _Wanted) -> float:
@@ -118,12 +124,12 @@ class Wants:
         if not self._look_again:
             return
         self._look_again = False
-        for log_id, wanted in list(self._logs.items()):
-            if wanted.asked is not None:
-                continue
+        for log_id in list(self._unasked):
+            wanted = self._logs[log_id]
             for link, target in wanted.offers:
                 if self._open.get(link, 0) < WANTS_IN_FLIGHT_PER_LINK:
                     wanted.asked, wanted.asked_at = (link, target), now
+                    del self._unasked[log_id]
                     self._open[link] = self._open.get(link, 0) + 1
                     yield Ask(link, log_id, target)
                     break
@@ -136,13 +142,16 @@ class Wants:
         for offer in [offer for offer, piece in wanted.offers.items() if self._holds(log_id, offer[1], piece)]:
             del wanted.offers[offer]
         if wanted.asked is not None and wanted.asked not in wanted.offers:
-            self._release(wanted)
+            self._release(log_id, wanted)
         if not wanted.offers:
             self._logs.pop(log_id, None)
+            self._unasked.pop(log_id, None)
 
-    def _release(self, wanted: _Wanted) -> None:
+    def _release(self, log_id: bytes, wanted: _Wanted) -> None:
         if wanted.asked is not None:
             link = wanted.asked[0]
             self._open[link] = max(0, self._open.get(link, 0) - 1)
             wanted.asked = None
-            self._look_again = True
+            self._unasked[log_id] = None
+            # Whatever else waits can be asked for only where there is room.
+            self._look_again |= bool(wanted.offers) or self._open[link] <= ROOM_AGAIN_AT

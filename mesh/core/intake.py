@@ -38,7 +38,7 @@ from mesh.core.frontier import (
 from mesh.core.kinds import Kind, Lane
 from mesh.core.revocation import Revocations, Statement, parse_statement
 from mesh.errors import PeerError
-from mesh.limits import BRANCHES_PER_LOG_MAX
+from mesh.limits import ASIDE_BYTES_PER_LOG_MAX, BRANCHES_PER_LOG_MAX, ENTRY_SEQ_MAX
 
 OWN_BRANCH: Final = 0
 """In a log of this device's own, the branch that this device writes; what others sign with its key is another."""
@@ -88,16 +88,55 @@ class Intake:
         self._root = root
         self._proven: dict[bytes, int] = {}
         """The lowest seq at which a fork of a log is proven in somebody's control log."""
+        self._aside_bytes: dict[bytes, int] = {}
+        """By log that is set aside: what was taken in of it that counts for nothing."""
+        self._overflowing: set[bytes] = set()
         self._comparing: dict[int, _Comparing | _Hanging | _Rivals] = {}
         self._tokens = 0
 
     def take_in(self, run: Run, effects: list[Effect]) -> None:
         """Place a run that passed every rule, piece by piece where islands begin inside it."""
         log = self.frontier.logs[run.log_id]
+        room = self._room(run, effects)
+        if room is None:
+            return
+        run = room
         self._settle_islands(log, effects)
         for piece in self.frontier.split(run):
             self._place(piece, self.frontier.place(piece), effects)
         self._settle_islands(log, effects)
+
+    def opened(self, log: LogState) -> None:
+        """A log begins to be held: whether it is compared with the others is known from what was heard before."""
+        if log.genesis.certificate.serial in self.revocations:
+            self.frontier.set_aside(log.log_id)
+
+    def overflows(self, log_id: bytes, seq: int) -> bool:
+        """Whether an entry of a log that is set aside counts for nothing, and there is no room for more such."""
+        if log_id not in self.frontier.aside or self._aside_bytes.get(log_id, 0) < ASIDE_BYTES_PER_LOG_MAX:
+            return False
+        return seq >= self._counts_to(log_id)
+
+    def _room(self, run: Run, effects: list[Effect]) -> Run | None:
+        """The run, or what there is room for of a log that is set aside: all that may count, and so much besides."""
+        log_id = run.log_id
+        if not self.overflows(log_id, run.last_seq):
+            return run
+        if log_id not in self._overflowing:
+            self._overflowing.add(log_id)
+            name = self.frontier.logs[log_id].genesis.certificate.name
+            most = f"more than {ASIDE_BYTES_PER_LOG_MAX} bytes of what counts for nothing are not kept here"
+            effects.append(Note(f"log {log_id.hex()} of {name} forked or was revoked, and goes on: {most}"))
+        free = self._counts_to(log_id) - run.first_seq
+        return run.front(min(free, len(run.ids))) if free > 0 else None
+
+    def _counts_to(self, log_id: bytes) -> int:
+        """The seq from which on nothing of a log that is set aside can count as things are."""
+        serial = self.frontier.logs[log_id].genesis.certificate.serial
+        if serial in self.revocations:
+            cuts = self.revocations.cuts(serial, log_id)
+            return max((cut.seq + 1 for cut in cuts if cut is not None), default=0)
+        return self.contested_from.get(log_id, ENTRY_SEQ_MAX)
 
     def _place(self, run: Run, placement: Placement | Compare, effects: list[Effect]) -> None:
         log = self.frontier.logs[run.log_id]
@@ -189,6 +228,10 @@ class Intake:
         effects.append(
             Accepted(run, branch.number, log.genesis, on_disk, branch.attached, branch.parent, verified or on_disk)
         )
+        if log.log_id in self.frontier.aside:
+            beyond = max(0, self._counts_to(log.log_id) - run.first_seq)
+            size = sum(map(len, run.entries[beyond:]))
+            self._aside_bytes[log.log_id] = self._aside_bytes.get(log.log_id, 0) + size
         if log.genesis.lane is Lane.CONTROL:
             self.read_control(run, effects)
         self._has_news(log, branch)
@@ -199,6 +242,7 @@ class Intake:
         if log is None:
             self.own.add(run.log_id)
             log = self.frontier.open_log(run.log_id, parse_genesis(run.entries[0], self._root))
+            self.opened(log)
             branch = self.frontier.add_branch(run, None, attached=True)
         else:
             branch = log.branches[OWN_BRANCH]
@@ -268,6 +312,7 @@ class Intake:
             return
         if proof is not None:
             self._proven[log.log_id] = seq
+            self.frontier.set_aside(log.log_id)
             effects.append(AppendProof(log.log_id, proof.body))
 
     def _needs_proof(self, log: LogState, seq: int) -> bool:
@@ -295,6 +340,7 @@ class Intake:
             effects.append(Note(f"log {log_id.hex()} holds a fork proof that proves nothing: {error}"))
             return
         self._proven[proof.log_id] = min(proof.seq, self._proven.get(proof.log_id, proof.seq))
+        self.frontier.set_aside(proof.log_id)
         self.contest(proof.log_id, proof.seq, effects)
 
     def _read_statement(self, log_id: bytes, body: bytes, effects: list[Effect]) -> None:
@@ -306,6 +352,8 @@ class Intake:
     def revoke(self, statement: Statement, effects: list[Effect]) -> None:
         """Take in a checked statement of the authority, whoever carried it."""
         if self.revocations.add(statement):
+            for log in self.frontier.logs.values():
+                self.opened(log)
             effects.append(Revoked(statement))
 
     def contest(self, log_id: bytes, seq: int, effects: list[Effect]) -> None:

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from mesh.core.codec import Value, decode_array, encode
 from mesh.core.entry import ID_BYTES, LOG_ID_BYTES
-from mesh.core.frontier import Island, LogSummary, Position
+from mesh.core.frontier import DIGEST_BYTES, NOTHING_ASIDE, Island, LogSummary, Position
 from mesh.errors import PeerError
 from mesh.limits import (
     ANNOUNCE_LOGS_PER_FRAME_MAX,
@@ -25,12 +25,16 @@ from mesh.limits import (
     ZONE_CHARS_MAX,
 )
 
-WIRE_VERSION: Final = 1
-BUCKET_DIGEST_BYTES: Final = 16
+WIRE_VERSION: Final = 2
+BUCKET_SET_BYTES: Final = BUCKETS_COUNT // 8
 
 
 class BadMessage(PeerError):
     """A frame is canonical CBOR but not a message of this protocol."""
+
+
+class WrongVersion(PeerError):
+    """The peer speaks a version of the protocol that this program does not."""
 
 
 class Type(IntEnum):
@@ -46,16 +50,20 @@ class Type(IntEnum):
     ANNOUNCE = 7
     DIGEST = 8
     BYE = 9
+    QUIET = 10
+    BUCKET_LOGS = 12
+    TELL = 13
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First frame each way: who we are talking about, and a digest of everything held."""
+    """First frame each way: who we are talking about, and digests of everything held."""
 
     venue_id: bytes
     zone: str
     digest: bytes
     version: int = WIRE_VERSION
+    aside: bytes = NOTHING_ASIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +74,25 @@ class Buckets:
 
 
 @dataclass(frozen=True, slots=True)
+class BucketLogs:
+    """Answers buckets: the digest of every log in these of one's own, which differ."""
+
+    buckets: frozenset[int]
+    digests: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Answers the digests of logs: these are not ours; say what they stand for."""
+
+    digests: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FrontierPart:
-    """Summaries of all logs of the buckets that differ; `last` ends the answer."""
+    """Summaries of logs that the peer seems not to hold as we do, or asked about."""
 
     logs: tuple[LogSummary, ...]
-    last: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +139,17 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """Keepalive and anti-entropy in one: the digest of everything held."""
+    """Keepalive and anti-entropy in one: the digests of everything held."""
 
     digest: bytes
+    aside: bytes = NOTHING_ASIDE
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """Do not send what is new of this log unasked: it comes from somebody else. A want takes that back."""
+
+    log_id: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +159,21 @@ class Bye:
     reason: str
 
 
-Message: TypeAlias = Hello | Buckets | FrontierPart | Want | Plan | RunMessage | Missing | Announce | Digest | Bye
+Message: TypeAlias = (
+    Hello
+    | Buckets
+    | BucketLogs
+    | Tell
+    | FrontierPart
+    | Want
+    | Plan
+    | RunMessage
+    | Missing
+    | Announce
+    | Digest
+    | Quiet
+    | Bye
+)
 
 BYE_CHARS_MAX: Final = 200
 
@@ -142,27 +186,36 @@ def encode_message(message: Message) -> bytes:
 
 
 def _shape(message: Message) -> Sequence[Value]:
+    shape: Sequence[Value]
     match message:
         case Hello():
-            return [int(Type.HELLO), message.version, message.venue_id, message.zone, message.digest]
+            shape = [int(Type.HELLO), message.version, message.venue_id, message.zone, message.digest, message.aside]
         case Buckets():
-            return [int(Type.BUCKETS), list(message.digests)]
-        case FrontierPart():
-            return [int(Type.FRONTIER), [_summary_shape(log) for log in message.logs], message.last]
+            shape = [int(Type.BUCKETS), list(message.digests)]
+        case BucketLogs(buckets, digests):
+            bits = sum(1 << index for index in buckets)
+            shape = [int(Type.BUCKET_LOGS), bits.to_bytes(BUCKET_SET_BYTES, "big"), list(digests)]
+        case Tell(digests):
+            shape = [int(Type.TELL), list(digests)]
+        case FrontierPart(logs):
+            shape = [int(Type.FRONTIER), [_summary_shape(log) for log in logs]]
         case Want(log_id, target, locator):
-            return [int(Type.WANT), log_id, [target.seq, target.id], [[p.seq, p.id] for p in locator]]
+            shape = [int(Type.WANT), log_id, [target.seq, target.id], [[p.seq, p.id] for p in locator]]
         case Plan():
-            return [int(Type.PLAN), message.log_id, message.entries, message.bytes]
+            shape = [int(Type.PLAN), message.log_id, message.entries, message.bytes]
         case RunMessage():
-            return [int(Type.RUN), message.log_id, message.count, message.blob]
+            shape = [int(Type.RUN), message.log_id, message.count, message.blob]
         case Missing(log_id, target):
-            return [int(Type.MISSING), log_id, [target.seq, target.id]]
+            shape = [int(Type.MISSING), log_id, [target.seq, target.id]]
         case Announce(heads):
-            return [int(Type.ANNOUNCE), [[log_id, head.seq, head.id] for log_id, head in heads]]
-        case Digest(digest):
-            return [int(Type.DIGEST), digest]
+            shape = [int(Type.ANNOUNCE), [[log_id, head.seq, head.id] for log_id, head in heads]]
+        case Digest(digest, aside):
+            shape = [int(Type.DIGEST), digest, aside]
+        case Quiet(log_id):
+            shape = [int(Type.QUIET), log_id]
         case Bye(reason):
-            return [int(Type.BYE), reason[:BYE_CHARS_MAX]]
+            shape = [int(Type.BYE), reason[:BYE_CHARS_MAX]]
+    return shape
 
 
 def _summary_shape(log: LogSummary) -> list[Value]:
@@ -176,29 +229,47 @@ def decode_message(frame: bytes) -> Message:
     shape = decode_array(frame, bytes_max=FRAME_BYTES_MAX)
     if not shape or type(shape[0]) is not int:
         raise BadMessage("a message names its type first")
+    message: Message
     match shape:
         case [Type.RUN, bytes(log_id), int(count), bytes(blob)]:
-            return RunMessage(_log_id(log_id), _count(count), blob)
-        case [Type.HELLO, int(version), bytes(venue_id), str(zone), bytes(digest)] if len(zone) <= ZONE_CHARS_MAX:
-            return Hello(_id(venue_id), zone, _id(digest), _count(version))
+            message = RunMessage(_log_id(log_id), _count(count), blob)
+        case [Type.HELLO, *fields]:
+            message = _hello(fields)
         case [Type.BUCKETS, list(digests)] if len(digests) == BUCKETS_COUNT:
-            return Buckets(tuple(_bytes(digest, BUCKET_DIGEST_BYTES) for digest in digests))
-        case [Type.FRONTIER, list(logs), bool(last)] if len(logs) <= FRONTIER_LOGS_PER_FRAME_MAX:
-            return FrontierPart(tuple(map(_summary, logs)), last)
+            message = Buckets(tuple(map(_short, digests)))
+        case [Type.BUCKET_LOGS, bytes(buckets), list(digests)] if len(digests) <= FRONTIER_LOGS_PER_FRAME_MAX:
+            message = BucketLogs(_bucket_set(buckets), tuple(map(_short, digests)))
+        case [Type.TELL, list(digests)] if len(digests) <= FRONTIER_LOGS_PER_FRAME_MAX:
+            message = Tell(tuple(map(_short, digests)))
+        case [Type.FRONTIER, list(logs)] if len(logs) <= FRONTIER_LOGS_PER_FRAME_MAX:
+            message = FrontierPart(tuple(map(_summary, logs)))
         case [Type.WANT, bytes(log_id), target, list(locator)] if len(locator) <= LOCATOR_IDS_MAX:
-            return Want(_log_id(log_id), _position(target), tuple(map(_position, locator)))
+            message = Want(_log_id(log_id), _position(target), tuple(map(_position, locator)))
         case [Type.PLAN, bytes(log_id), int(entries), int(size)]:
-            return Plan(_log_id(log_id), _count(entries), _count(size))
+            message = Plan(_log_id(log_id), _count(entries), _count(size))
         case [Type.MISSING, bytes(log_id), target]:
-            return Missing(_log_id(log_id), _position(target))
+            message = Missing(_log_id(log_id), _position(target))
         case [Type.ANNOUNCE, list(heads)] if len(heads) <= ANNOUNCE_LOGS_PER_FRAME_MAX:
-            return Announce(tuple(map(_announced, heads)))
-        case [Type.DIGEST, bytes(digest)]:
-            return Digest(_id(digest))
+            message = Announce(tuple(map(_announced, heads)))
+        case [Type.DIGEST, bytes(digest), bytes(aside)]:
+            message = Digest(_id(digest), _short(aside))
+        case [Type.QUIET, bytes(log_id)]:
+            message = Quiet(_log_id(log_id))
         case [Type.BYE, str(reason)] if len(reason) <= BYE_CHARS_MAX:
-            return Bye(reason)
+            message = Bye(reason)
         case _:
             raise BadMessage(f"a message of type {shape[0]} does not have this shape")
+    return message
+
+
+def _hello(fields: Sequence[object]) -> Hello:
+    match fields:
+        case [version, *_] if type(version) is int and version != WIRE_VERSION:
+            raise WrongVersion(f"the peer speaks version {version} of the protocol, we speak {WIRE_VERSION}")
+        case [int(version), bytes(venue_id), str(zone), bytes(digest), bytes(aside)] if len(zone) <= ZONE_CHARS_MAX:
+            return Hello(_id(venue_id), zone, _id(digest), _count(version), _short(aside))
+        case _:
+            raise BadMessage("a hello is [0, version, venue id, zone, digest, digest of what is set aside]")
 
 
 def _bytes(value: object, length: int) -> bytes:
@@ -213,6 +284,15 @@ def _id(value: object) -> bytes:
 
 def _log_id(value: object) -> bytes:
     return _bytes(value, LOG_ID_BYTES)
+
+
+def _short(value: object) -> bytes:
+    return _bytes(value, DIGEST_BYTES)
+
+
+def _bucket_set(value: bytes) -> frozenset[int]:
+    bits = int.from_bytes(_bytes(value, BUCKET_SET_BYTES), "big")
+    return frozenset(index for index in range(BUCKETS_COUNT) if bits >> index & 1)
 
 
 def _count(value: object) -> int:

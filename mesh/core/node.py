@@ -5,20 +5,25 @@ What happens to an entry from elsewhere, and what can go wrong at each step:
 1. It arrives in a run, against a want or pushed by its author. Otherwise: the peer's fault, the link closes.
 2. The run passes the rules of :mod:`mesh.core.chain`. Otherwise: the peer's fault, the link closes, nothing is kept.
 3. It is placed (:mod:`mesh.core.intake`): it extends a branch, is a duplicate, is a fork, or is an island.
-4. `Accepted` tells the shell to store and fold it; other links hear of the new head.
+4. `Accepted` tells the shell to store and fold it; other links get it or hear of it.
+
+How news travels (:mod:`mesh.core.feeding`): a want asks for a log up to a position *and for what will follow*, so each
+node is *fed* a log by one neighbour, and feeds those that wanted it. Neighbours that are not fed are reminded of new
+heads a little later, and want what they miss: then they are fed by whoever reminded them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from mesh.core import comparing
 from mesh.core.catching_up import CatchingUp, Step
 from mesh.core.certificate import DeviceCertificate, VenueRoot
 from mesh.core.chain import Genesis, Run, check_run, parse_genesis, split_run, verify_tip
 from mesh.core.entry import LOG_ID_BYTES, entry_id, verify_signature
 from mesh.core.events import (
+    Accepted,
     Close,
     Compared,
     Effect,
@@ -32,6 +37,7 @@ from mesh.core.events import (
     Note,
     OwnAppended,
     PeerPlan,
+    ReadBack,
     Received,
     Revoked,
     Send,
@@ -39,6 +45,7 @@ from mesh.core.events import (
     SignatureFailed,
     Tick,
 )
+from mesh.core.feeding import Feeders
 from mesh.core.frontier import (
     Branch,
     Frontier,
@@ -53,6 +60,7 @@ from mesh.core.intake import Intake
 from mesh.core.kinds import Role
 from mesh.core.messages import (
     Announce,
+    BucketLogs,
     Buckets,
     Bye,
     Digest,
@@ -61,26 +69,30 @@ from mesh.core.messages import (
     Message,
     Missing,
     Plan,
+    Quiet,
     RunMessage,
+    Tell,
     Want,
     encode_message,
 )
+from mesh.core.neighbour import Neighbour
+from mesh.core.news import News
 from mesh.core.printable import printable
 from mesh.core.revocation import Revocations, parse_statement
 from mesh.core.session import Session
 from mesh.core.zone import accepts_zone
 from mesh.errors import PeerError
 from mesh.limits import (
-    ANNOUNCE_LOGS_PER_FRAME_MAX,
     KEEPALIVE_S,
     LINK_SILENCE_S_MAX,
     LOGS_MAX,
     WANTS_IN_FLIGHT_PER_LINK_MAX,
 )
 
-ANNOUNCE_PAUSE_S: Final = 0.01
-"""News is collected this long, so that many entries of one log cost one announcement."""
-FRONTIER_LOGS_PER_FRAME: Final = 1024
+ASIDE_PAUSE_S: Final = 5.0
+"""Logs that are set aside are compared at most this often on a link."""
+PUSHED_BYTES_MAX: Final = 4 * 1024
+"""Runs up to this size are passed on as they came; larger ones are read from the store when the link can take them."""
 
 
 class UnwantedRun(PeerError):
@@ -103,24 +115,6 @@ class WantStorm(PeerError):
     """More wants than an honest peer keeps open."""
 
 
-@dataclass(slots=True)
-class _Link:
-    peer: DeviceCertificate
-    session: Session
-    heard: float
-    said: float
-    zone: str = ""
-    live: bool = False
-    asked: set[bytes] = field(default_factory=set)
-    """Logs that were wanted on this link at some time: late answers are no offence."""
-    unplanned: set[bytes] = field(default_factory=set)
-    """Logs wanted on this link whose plan has not come yet: one plan a want is told to people."""
-    has: dict[bytes, Position] = field(default_factory=dict)
-    """The newest position of each log that the peer is known to have."""
-    news: dict[bytes, Position] = field(default_factory=dict)
-    serving: int = 0
-
-
 def _revoked(peer: DeviceCertificate) -> str:
     return f"{peer.name} was revoked by the venue's authority"
 
@@ -136,10 +130,13 @@ class Node:
         self.zone = zone
         self.zone_bound = False
         """Whether a role that bridges zones is not used: a courier on foot is in one zone at a time."""
-        self._links: dict[int, _Link] = {}
+        self._links: dict[int, Neighbour] = {}
         self._catching_up = CatchingUp()
         self._wants = Wants(self.frontier.holds)
-        self._news_since: float | None = None
+        self._news = News(self.frontier, self._intake.own, identity.serial)
+        self._signed_tips: set[bytes] = set()
+        """Ids of entries that ended the runs of the event at hand, and whose signatures were verified."""
+        self._feeders = Feeders()
 
     # -- Interface -------------------------------------------------------------------------------------------------
 
@@ -169,9 +166,9 @@ class Node:
                 self._tick(now, effects)
         if any(isinstance(effect, Revoked) for effect in effects):
             self._drop_revoked(effects)
+        self._feed(effects)
         self._ask(now, effects)
-        self._collect_news(now)
-        self._tell_news(now, effects)
+        self._tell_news(isinstance(event, Tick), now, effects)
         # A quarter of a second apart even while a liar's offers keep something wanted for ever.
         if isinstance(event, Tick) or not self._wants.pending_logs():
             self._catch_up(now, effects)
@@ -179,7 +176,7 @@ class Node:
 
     def deadline(self) -> float | None:
         """When to send a :class:`Tick` at the latest, besides a regular one every quarter of a second."""
-        return None if self._news_since is None else self._news_since + ANNOUNCE_PAUSE_S
+        return self._news.deadline()
 
     def wanted_bytes(self, link: int) -> int:
         """How many bytes of a link it takes until something can happen: fewer need not be brought as an event."""
@@ -188,7 +185,7 @@ class Node:
 
     def restore(self, log_id: bytes, genesis: Genesis, branches: list[Branch], *, own: bool) -> None:
         """Put back a log read from the store at start; it was checked when it was accepted."""
-        self.frontier.open_log(log_id, genesis)
+        self._intake.opened(self.frontier.open_log(log_id, genesis))
         for branch in branches:
             self.frontier.restore_branch(log_id, branch)
         if own:
@@ -242,13 +239,13 @@ class Node:
         effects.append(Close(number, reason, blame_peer))
 
     def _link_up(self, number: int, peer: DeviceCertificate, now: float, effects: list[Effect]) -> None:
-        session, digest = Session(self._root.venue_id), self.frontier.digest()
-        self._links[number] = _Link(peer, session, now, now)
-        self._catching_up.link_up(number, digest)
+        session, digest = Session(self._root.venue_id), self.frontier.main_digest()
+        self._links[number] = Neighbour(peer, session, now, now)
+        self._catching_up.link_up(number, digest, leads=self._identity.serial <= peer.serial)
         if peer.serial in self.revocations:
             self._drop(number, _revoked(peer), effects)
         else:
-            effects.append(Send(number, session.hello(self.zone, digest)))
+            effects.append(Send(number, session.hello(self.zone, digest, self.frontier.aside_digest())))
 
     def _drop_revoked(self, effects: list[Effect]) -> None:
         """The revoked set grew: no link to anybody in it is left open, and nothing more is served on it."""
@@ -258,7 +255,8 @@ class Node:
             self._drop(number, _revoked(self._links[number].peer), effects)
 
     def _forget(self, number: int) -> None:
-        self._links.pop(number, None)
+        if self._links.pop(number, None) is not None:
+            self._feeders.link_down(number)
         self._catching_up.link_down(number)
         self._wants.link_down(number)
 
@@ -270,11 +268,11 @@ class Node:
             if number not in self._links:
                 return
 
-    def _on_message(self, number: int, link: _Link, message: Message, now: float, effects: list[Effect]) -> None:
+    def _on_message(self, number: int, link: Neighbour, message: Message, now: float, effects: list[Effect]) -> None:
         match message:
             case RunMessage():
                 self._on_run(number, link, message, now, effects)
-            case Hello(_, zone, digest):
+            case Hello(_, zone, digest, _, aside):
                 roles = self._identity.roles - {Role.COURIER} if self.zone_bound else self._identity.roles
                 if not accepts_zone(self.zone, roles, zone, link.peer.roles):
                     raise WrongZone(f"a {self.zone!r} node takes zone {zone!r} only from couriers and gateways")
@@ -282,17 +280,17 @@ class Node:
                 effects.append(Met(number, link.peer))
                 self._catching_up.met(number)
                 self._on_digest(number, digest, now, effects)
-            case Digest(digest):
+                self._on_aside(number, link, aside, now, effects)
+            case Digest(digest, aside):
                 self._on_digest(number, digest, now, effects)
-            case Buckets(digests):
-                self._send_frontier(number, digests, effects)
-            case FrontierPart(logs):
-                for summary in logs:
-                    self._on_summary(number, link, summary)
+                self._on_aside(number, link, aside, now, effects)
+            case Buckets() | BucketLogs() | Tell() | FrontierPart():
+                self._on_comparing(number, link, message, effects)
             case Announce(heads):
                 for log_id, head in heads:
                     self._heard_of(link, log_id, max(head, link.has.get(log_id, head)))
-                    self._wants.offer(number, log_id, head)
+                    if not self._is_behind(log_id, head):
+                        self._offer(number, log_id, head)
             case Want():
                 self._on_want(number, link, message, effects)
             case Missing(log_id, target):
@@ -301,26 +299,33 @@ class Node:
                 if log_id in link.unplanned:
                     link.unplanned.discard(log_id)
                     effects.append(PeerPlan(number, log_id, entries, size))
+            case Quiet(log_id):
+                link.fed.discard(log_id)
             case Bye(reason):
                 self._forget(number)
                 effects.append(Close(number, f"the peer said: {printable(reason)}", blame_peer=False))
 
     def _on_digest(self, number: int, digest: bytes, now: float, effects: list[Effect]) -> None:
-        if self._catching_up.heard(number, digest, self.frontier.digest(), now):
+        if self._catching_up.heard(number, digest, self.frontier.main_digest(), now):
             self._compare(number, effects)
+
+    def _on_aside(self, number: int, link: Neighbour, theirs: bytes, now: float, effects: list[Effect]) -> None:
+        if theirs != self.frontier.aside_digest() and now - link.aside_told_at >= ASIDE_PAUSE_S:
+            link.aside_told_at = now
+            self._send_frontier(number, self.frontier.aside_summaries(), effects)
 
     def _compare(self, number: int, effects: list[Effect]) -> None:
         effects.append(Send(number, encode_message(Buckets(tuple(self.frontier.bucket_digests())))))
 
     def _tell_digest(self, number: int, now: float, effects: list[Effect]) -> None:
-        digest = self.frontier.digest()
+        digest = self.frontier.main_digest()
         self._links[number].said = now
         self._catching_up.told(number, digest, now)
-        effects.append(Send(number, encode_message(Digest(digest))))
+        effects.append(Send(number, encode_message(Digest(digest, self.frontier.aside_digest()))))
 
     def _catch_up(self, now: float, effects: list[Effect]) -> None:
         if self._catching_up.any:
-            for number, step in self._catching_up.steps(self.frontier.digest(), now):
+            for number, step in self._catching_up.steps(self.frontier.main_digest(), now):
                 match step:
                     case Step.TELL:
                         self._tell_digest(number, now, effects)
@@ -329,40 +334,59 @@ class Node:
                     case Step.IN_STEP:
                         effects.append(InStep(number))
 
-    def _send_frontier(self, number: int, theirs: tuple[bytes, ...], effects: list[Effect]) -> None:
-        ours = self.frontier.bucket_digests()
-        logs = [
-            log
-            for index, (mine, other) in enumerate(zip(ours, theirs, strict=True))
-            if mine != other
-            for log in self.frontier.bucket(index)
-        ]
-        parts = [logs[at : at + FRONTIER_LOGS_PER_FRAME] for at in range(0, len(logs), FRONTIER_LOGS_PER_FRAME)] or [[]]
-        for index, part in enumerate(parts):
-            message = FrontierPart(tuple(part), last=index == len(parts) - 1)
-            effects.append(Send(number, encode_message(message)))
+    def _on_comparing(self, number: int, link: Neighbour, message: Message, effects: list[Effect]) -> None:
+        match message:
+            case Buckets(digests):
+                answers = comparing.bucket_logs(self.frontier, digests)
+                effects += [Send(number, encode_message(answer)) for answer in answers]
+            case BucketLogs():
+                found = comparing.differences(self.frontier, message)
+                link.has |= {log.log_id: log.heads()[-1] for log in found.same if log.heads()}
+                self._send_frontier(number, found.ours, effects)
+                if found.theirs is not None:
+                    effects.append(Send(number, encode_message(found.theirs)))
+            case Tell():
+                self._send_frontier(number, comparing.told(self.frontier, message), effects)
+            case FrontierPart(logs):
+                for summary in logs:
+                    self._on_summary(number, link, summary)
+            case _:
+                pass
 
-    def _on_summary(self, number: int, link: _Link, summary: LogSummary) -> None:
+    def _send_frontier(self, number: int, logs: Sequence[LogSummary], effects: list[Effect]) -> None:
+        parts = comparing.frontier_parts(self.frontier, logs)
+        effects += [Send(number, encode_message(part)) for part in parts]
+
+    def _on_summary(self, number: int, link: Neighbour, summary: LogSummary) -> None:
         log = self.frontier.logs.get(summary.log_id)
         if summary.heads:
             self._heard_of(link, summary.log_id, max(summary.heads))
-        single = len(summary.heads) == 1 and log is not None and len(log.branches) == 1
         for head in summary.heads:
-            if single and log is not None and head.seq < log.branches[min(log.branches)].head.seq:
-                # Most likely it is merely behind. If it forked, its own want shows that: its head is not on our chain.
-                continue
-            self._wants.offer(number, summary.log_id, head)
+            if len(summary.heads) > 1 or not self._is_behind(summary.log_id, head):
+                self._offer(number, summary.log_id, head)
         if log is not None:
             for island in summary.islands:
-                self._wants.offer(number, summary.log_id, island.tip, piece=True)
+                self._offer(number, summary.log_id, island.tip, piece=True)
+
+    def _is_behind(self, log_id: bytes, head: Position) -> bool:
+        """Whether a head is below ours, of a log with one branch: most likely its holder is merely behind.
+
+        If it forked, its own want shows that: its head is not on our chain.
+        """
+        log = self.frontier.logs.get(log_id)
+        return log is not None and len(log.branches) == 1 and head.seq < log.branches[min(log.branches)].head.seq
+
+    def _offer(self, number: int, log_id: bytes, target: Position, *, piece: bool = False) -> None:
+        if not self._intake.overflows(log_id, target.seq):
+            self._wants.offer(number, log_id, target, piece=piece)
 
     @staticmethod
-    def _heard_of(link: _Link, log_id: bytes, head: Position) -> None:
+    def _heard_of(link: Neighbour, log_id: bytes, head: Position) -> None:
         link.has[log_id] = head
         if len(link.has) > LOGS_MAX:
             raise TooMuchTalk(f"the peer speaks of more than {LOGS_MAX} logs")
 
-    def _on_want(self, number: int, link: _Link, want: Want, effects: list[Effect]) -> None:
+    def _on_want(self, number: int, link: Neighbour, want: Want, effects: list[Effect]) -> None:
         log = self.frontier.logs.get(want.log_id)
         branch = None if log is None else self._branch_for(log, want.target)
         if log is None or branch is None:
@@ -374,7 +398,8 @@ class Node:
         first = branch.from_seq if not branch.attached else 0
         segments = tuple(log.path(branch, first, branch.head.seq))
         link.has[want.log_id] = branch.head
-        effects.append(Serve(number, want.log_id, segments, want.locator, int(log.genesis.lane), pushed=False))
+        link.fed.add(want.log_id)
+        effects.append(Serve(number, want.log_id, segments, want.locator, self._news.lane_of(log), pushed=False))
 
     @staticmethod
     def _branch_for(log: LogState, target: Position) -> Branch | None:
@@ -398,7 +423,7 @@ class Node:
 
     # -- Runs ------------------------------------------------------------------------------------------------------
 
-    def _on_run(self, number: int, link: _Link, message: RunMessage, now: float, effects: list[Effect]) -> None:
+    def _on_run(self, number: int, link: Neighbour, message: RunMessage, now: float, effects: list[Effect]) -> None:
         log_id = message.log_id
         entries = split_run(message.count, message.blob)
         log = self.frontier.logs.get(log_id)
@@ -407,18 +432,32 @@ class Node:
             raise UnwantedRun("a run that was neither asked for nor is its author's own")
         run = check_run(log_id, entries, message.blob)
         verify_tip(run, genesis.certificate.log_key)
+        self._signed_tips.add(run.tip_id)
         tip = Position(run.last_seq, run.tip_id)
         link.has[log_id] = max(tip, link.has.get(log_id, tip))
         if log is None:
             verify_signature(entries[0], genesis.certificate.log_key)
             try:
-                self.frontier.open_log(log_id, genesis)
+                self._intake.opened(self.frontier.open_log(log_id, genesis))
             except TooManyLogs as error:
                 # Whoever relays it is blameless; it stays where it was received.
                 effects.append(Note(f"{error}: {log_id.hex()} of {genesis.certificate.name} is not kept"))
                 return
+        before = len(effects)
         self._intake.take_in(run, effects)
+        is_new = any(isinstance(effect, Accepted | ReadBack) for effect in effects[before:])
         self._wants.progress(number, log_id, now)
+        if len(self.frontier.logs[log_id].branches) == 1:
+            from_author = genesis.certificate.log_key == link.peer.log_key
+            too_many = self._feeders.arrived(number, log_id, is_new=is_new, from_author=from_author)
+            self._quieten(too_many, log_id, effects)
+
+    def _quieten(self, number: int | None, log_id: bytes, effects: list[Effect]) -> None:
+        """Ask a neighbour that feeds us what somebody else does to stop; once, until the log is wanted there again."""
+        link = None if number is None else self._links.get(number)
+        if number is not None and link is not None and log_id not in link.quieted:
+            link.quieted.add(log_id)
+            effects.append(Send(number, encode_message(Quiet(log_id))))
 
     def _genesis_of(self, log_id: bytes, entries: list[bytes]) -> Genesis:
         if entry_id(entries[0])[:LOG_ID_BYTES] != log_id:
@@ -429,54 +468,73 @@ class Node:
 
     def _own_appended(self, run: Run, effects: list[Effect]) -> None:
         """Own entries are on disk: hold them, push them to whoever has what they follow, announce them to the rest."""
-        log_id = run.log_id
-        branch = self._intake.own_appended(run, effects)
-        lane = int(self.frontier.logs[log_id].genesis.lane)
+        self._intake.own_appended(run, effects)
+
+    def _feed(self, effects: list[Effect]) -> None:
+        """Push what was accepted just now to whoever is fed its log and has all that is before it."""
+        for accepted in [effect for effect in effects if isinstance(effect, Accepted) and effect.attached]:
+            log = self.frontier.logs[accepted.run.log_id]
+            is_own = log.log_id in self._intake.own
+            if accepted.on_disk if is_own else len(log.branches) == 1:
+                self._push(log, accepted, effects, is_own=is_own)
+        self._signed_tips.clear()
+
+    def _push(self, log: LogState, accepted: Accepted, effects: list[Effect], *, is_own: bool) -> None:
+        run, log_id = accepted.run, log.log_id
+        head = Position(run.last_seq, run.tip_id)
         before = None if run.first_seq == 0 else Position(run.first_seq - 1, run.prev)
+        blob: bytes | None = None
         for number, link in self._links.items():
-            if link.live and link.has.get(log_id) == before:
-                link.has[log_id] = branch.head
-                link.news.pop(log_id, None)
-                segments = (Segment(branch.number, run.first_seq, run.last_seq),)
-                effects.append(Serve(number, log_id, segments, (), lane, pushed=True))
+            if not link.live or not (is_own or log_id in link.fed) or link.has.get(log_id) != before:
+                continue
+            if blob is None:
+                is_signed = is_own or run.tip_id in self._signed_tips
+                blob = run.blob if is_signed and sum(map(len, run.entries)) <= PUSHED_BYTES_MAX else b""
+            link.has[log_id] = head
+            link.news.pop(log_id, None)
+            segments = (Segment(accepted.branch, run.first_seq, run.last_seq),)
+            effects.append(Serve(number, log_id, segments, (), self._news.lane_of(log), pushed=True, blob=blob))
 
     def _ask(self, now: float, effects: list[Effect]) -> None:
         for ask in self._wants.next(now):
-            link = self._links[ask.link]
-            link.asked.add(ask.log_id)
-            link.unplanned.add(ask.log_id)
-            log = self.frontier.logs.get(ask.log_id)
-            locator = () if log is None else tuple(log.locator())
-            effects.append(Send(ask.link, encode_message(Want(ask.log_id, ask.target, locator))))
+            self._want(ask.link, ask.log_id, ask.target, effects)
+        for log_id in self._feeders.take_unfed():
+            self._find_feeder(log_id, effects)
 
-    def _collect_news(self, now: float) -> None:
-        heads = self._intake.new_heads
-        if not heads:
+    def _want(self, number: int, log_id: bytes, target: Position, effects: list[Effect]) -> None:
+        link = self._links[number]
+        link.asked.add(log_id)
+        link.unplanned.add(log_id)
+        link.quieted.discard(log_id)
+        log = self.frontier.logs.get(log_id)
+        locator = () if log is None else tuple(log.locator())
+        effects.append(Send(number, encode_message(Want(log_id, target, locator))))
+
+    def _find_feeder(self, log_id: bytes, effects: list[Effect]) -> None:
+        """Ask who was ahead of us last, and is not fed by us, for what will follow: before anything is missed."""
+        log = self.frontier.logs.get(log_id)
+        if log is None or self._feeders.is_fed(log_id) or len(log.branches) != 1:
             return
-        for link in self._links.values():
-            if link.live:
-                link.news |= {log_id: head for log_id, head in heads.items() if self._is_news(link, log_id, head)}
-        heads.clear()
-        self._news_since = now if self._news_since is None else self._news_since
+        known = [
+            (link.has[log_id], -number)
+            for number, link in self._links.items()
+            if link.live and log_id in link.has and log_id not in link.fed
+        ]
+        if known:
+            position, negative = max(known)
+            self._feeders.grafted(-negative, log_id)
+            self._want(-negative, log_id, position, effects)
 
-    def _is_news(self, link: _Link, log_id: bytes, head: Position) -> bool:
-        """Whether a peer should hear of a head: not of one that it has, nor of one it is just bringing us past."""
-        known = link.has.get(log_id)
-        if known is None or known == head:
-            return known is None
-        return head.seq >= known.seq or len(self.frontier.logs[log_id].branches) > 1
-
-    def _tell_news(self, now: float, effects: list[Effect]) -> None:
-        if self._news_since is None or now < self._news_since + ANNOUNCE_PAUSE_S:
-            return
-        self._news_since = None
-        for number, link in self._links.items():
-            heads = [(log_id, head) for log_id, head in link.news.items() if self._is_news(link, log_id, head)]
-            link.news.clear()
-            for at in range(0, len(heads), ANNOUNCE_LOGS_PER_FRAME_MAX):
-                part = tuple(heads[at : at + ANNOUNCE_LOGS_PER_FRAME_MAX])
-                effects.append(Send(number, encode_message(Announce(part))))
-                link.said = now
+    def _tell_news(self, is_tick: bool, now: float, effects: list[Effect]) -> None:
+        if self._intake.new_heads:
+            self._news.collect(self._intake.new_heads, self._links, now)
+            self._intake.new_heads.clear()
+        due = list(self._news.due(self._links, now))
+        if is_tick:
+            due += self._news.reminders(self._links, now)
+        for number, announce in due:
+            self._links[number].said = now
+            effects.append(Send(number, encode_message(announce)))
 
     def _tick(self, now: float, effects: list[Effect]) -> None:
         self._wants.expire(now)

@@ -16,9 +16,10 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final
 
+from mesh.core.frontier import NOTHING_ASIDE
 from mesh.core.messages import (
-    WIRE_VERSION,
     Announce,
+    BucketLogs,
     Buckets,
     Bye,
     Digest,
@@ -27,7 +28,9 @@ from mesh.core.messages import (
     Message,
     Missing,
     Plan,
+    Quiet,
     RunMessage,
+    Tell,
     Want,
     decode_message,
     encode_message,
@@ -48,6 +51,8 @@ TRANSITIONS: Final[dict[tuple[State, type[Message]], State]] = {
     (State.EXPECT_HELLO, Hello): State.LIVE,
     (State.EXPECT_HELLO, Bye): State.CLOSED,
     (State.LIVE, Buckets): State.LIVE,
+    (State.LIVE, BucketLogs): State.LIVE,
+    (State.LIVE, Tell): State.LIVE,
     (State.LIVE, FrontierPart): State.LIVE,
     (State.LIVE, Want): State.LIVE,
     (State.LIVE, Plan): State.LIVE,
@@ -55,6 +60,7 @@ TRANSITIONS: Final[dict[tuple[State, type[Message]], State]] = {
     (State.LIVE, Missing): State.LIVE,
     (State.LIVE, Announce): State.LIVE,
     (State.LIVE, Digest): State.LIVE,
+    (State.LIVE, Quiet): State.LIVE,
     (State.LIVE, Bye): State.CLOSED,
 }
 
@@ -71,10 +77,6 @@ class WrongVenue(PeerError):
     """The peer's hello names another venue."""
 
 
-class WrongVersion(PeerError):
-    """The peer speaks a version of the protocol that this program does not."""
-
-
 class Session:
     """The protocol of one link. Feed it bytes, send what it encodes."""
 
@@ -83,9 +85,9 @@ class Session:
         self._venue_id = venue_id
         self._buffer = bytearray()
 
-    def hello(self, zone: str, digest: bytes) -> bytes:
+    def hello(self, zone: str, digest: bytes, aside: bytes = NOTHING_ASIDE) -> bytes:
         """The first frame to send, before anything was received."""
-        return encode_message(Hello(self._venue_id, zone, digest))
+        return encode_message(Hello(self._venue_id, zone, digest, aside=aside))
 
     def receive(self, data: bytes) -> list[Message]:
         """Take bytes off the link and return the messages they complete, or raise a `PeerError`: close the link.
@@ -129,13 +131,8 @@ class Session:
         following = TRANSITIONS.get((self.state, type(message)))
         if following is None:
             raise OutOfTurn(f"a {type(message).__name__} is not allowed while the link is {self.state.name}")
-        if isinstance(message, Hello):
-            if message.version != WIRE_VERSION:
-                raise WrongVersion(
-                    f"the peer speaks version {message.version} of the protocol, we speak {WIRE_VERSION}"
-                )
-            if message.venue_id != self._venue_id:
-                raise WrongVenue("the peer belongs to another venue (or to last year's)")
+        if isinstance(message, Hello) and message.venue_id != self._venue_id:
+            raise WrongVenue("the peer belongs to another venue (or to last year's)")
         self.state = following
 
     @property

@@ -22,7 +22,7 @@ from mesh.core.messages import Plan, RunMessage, encode_message
 from mesh.limits import OUTBOX_BYTES_MAX, WANTS_IN_FLIGHT_PER_LINK_MAX
 from mesh.ports import Piece, StoredRuns
 from mesh.shell.device import Device
-from mesh.shell.pieces import segments_after, take_piece
+from mesh.shell.pieces import joined, segments_after, take_piece
 
 READ_BYTES: Final = 256 * 1024
 GATHER_S: Final = 0.25
@@ -40,6 +40,7 @@ class _Job:
 
     effect: Serve
     segments: list[Segment]
+    blob: bytes
     started: bool = False
 
 
@@ -55,6 +56,8 @@ class Link:
     _outbox: deque[bytes] = field(default_factory=deque)
     _outbox_bytes: int = 0
     _jobs: list[_Job] = field(default_factory=list)
+    _pushes: dict[bytes, _Job] = field(default_factory=dict)
+    """By log: what is pushed and has not begun yet, so that what follows joins it."""
     _wake: trio.Event = field(default_factory=trio.Event)
     closing: str | None = None
 
@@ -68,8 +71,16 @@ class Link:
         self._wake.set()
 
     def serve(self, effect: Serve) -> None:
-        """Queue a log to be sent."""
-        self._jobs.append(_Job(effect, list(effect.segments)))
+        """Queue a log to be sent; what is pushed to a slow peer waits as one job a log."""
+        waiting = self._pushes.get(effect.log_id) if effect.pushed else None
+        if waiting is not None:
+            waiting.segments = joined(waiting.segments, effect.segments)
+            waiting.blob = b""
+            return
+        job = _Job(effect, list(effect.segments), effect.blob)
+        self._jobs.append(job)
+        if effect.pushed:
+            self._pushes[effect.log_id] = job
         if len(self._jobs) > 2 * WANTS_IN_FLIGHT_PER_LINK_MAX:
             self.close("the peer is too slow: it will compare again")
             self.scope.cancel()
@@ -150,6 +161,13 @@ class Link:
             job.started = True
             if not job.effect.pushed:
                 await self._begin_answer(device, job)
+            else:
+                del self._pushes[log_id]
+                if job.blob:
+                    self._jobs.remove(job)
+                    count = job.segments[-1].last_seq - job.segments[0].first_seq + 1
+                    await self.stream.send_all(encode_message(RunMessage(log_id, count, job.blob)))
+                    return
         pieces = await device.read_store(log_id, lambda store: _take_pieces(store, log_id, job.segments, log_key))
         if not job.segments or not pieces:
             self._jobs.remove(job)

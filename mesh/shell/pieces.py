@@ -26,6 +26,18 @@ def segments_after(segments: Sequence[Segment], seq: int) -> list[Segment]:
     return [segment for segment in cut if segment.first_seq <= segment.last_seq]
 
 
+def joined(waiting: Sequence[Segment], following: Sequence[Segment]) -> list[Segment]:
+    """Segments of one chain and what follows them; two neighbouring ones of one branch become one."""
+    segments = list(waiting)
+    for segment in following:
+        last = segments[-1] if segments else None
+        if last is not None and (last.branch, last.last_seq + 1) == (segment.branch, segment.first_seq):
+            segments[-1] = Segment(segment.branch, last.first_seq, segment.last_seq)
+        else:
+            segments.append(segment)
+    return segments
+
+
 def take_piece(store: StoredRuns, log_id: bytes, segments: Sequence[Segment], log_key: bytes) -> Piece | None:
     """The first piece of a chain; None where nothing is left, or nothing of it could be proven to anybody."""
     for at, segment in enumerate(segments):

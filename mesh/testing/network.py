@@ -280,6 +280,8 @@ class Outbox:
 
     frames: deque[bytes] = field(default_factory=deque)
     jobs: list[Job] = field(default_factory=list)
+    pushes: dict[bytes, Job] = field(default_factory=dict)
+    """By log: what is pushed and has not begun yet."""
     most_bytes: int = 0
     waiting_bytes: int = 0
 
@@ -303,4 +305,5 @@ class Job:
     effect: Serve
     segments: list[Segment]
     """What is left of it."""
+    blob: bytes = b""
     started: bool = False

@@ -35,7 +35,7 @@ LOOKS_EVERY_S: Final = 0.003
 TORN_AT: Final = ((RECORD_BYTES, SEALED_BYTES - 1), (31, 33))
 """Behind the whole record, which so names the bar that wrote it; and within the four bytes that do (card_record)."""
 NEXT_BAR_S: Final = 2.0
-BARS_TRIED_MAX: Final = 12
+BARS_TRIED_MAX: Final = 5
 FORGED_MINOR: Final = 10_000
 
 

@@ -53,7 +53,7 @@ from mesh.core.signing import EntryMemory
 from mesh.errors import PeerError
 from mesh.limits import CASE_TAPS_MAX, REFUSED_PEER_S
 from mesh.shell.loading import load
-from mesh.shell.pieces import segments_after, take_piece
+from mesh.shell.pieces import joined, segments_after, take_piece
 from mesh.shell.verifier import bad_signature
 from mesh.testing.clock import US_PER_S, Clock
 from mesh.testing.network import End, Job, Network, Outbox
@@ -91,6 +91,10 @@ class Surroundings(Protocol):
 
     def sends_run(self, device: str, to: str, log_id: bytes, last_seq: int, count: int) -> None:
         """A device puts part of a log on a wire."""
+        ...
+
+    def took_in(self, device: str, run: Run, *, is_own: bool) -> None:
+        """A device holds entries that it did not hold before: its own, on its disk, or somebody else's."""
         ...
 
 
@@ -254,6 +258,7 @@ class Process:
         run, genesis = accepted.run, accepted.genesis
         if not accepted.on_disk:
             self.accepted += len(run.ids)
+            self.world.took_in(self.name, run, is_own=False)
             self.world.trace.note(self.world.clock.now_us, self.name, "accepted", run.tip_id)
             if run.log_id in self.own_logs:
                 self.write_own(lambda store: _write(store, accepted))
@@ -359,6 +364,7 @@ class Process:
         self._appending = False
         self.own_logs.add(run.log_id)
         self.world.trace.note(self.world.clock.now_us, self.name, "appended", run.tip_id)
+        self.world.took_in(self.name, run, is_own=True)
         self.post(OwnAppended(run))
         append.done(run)
         if self.alive and self._appends and not self._appending:
@@ -442,7 +448,14 @@ class Process:
     def _serve(self, number: int, effect: Serve) -> None:
         link = self.links.get(number)
         if link is not None:
-            link.outbox.jobs.append(Job(effect, list(effect.segments)))
+            waiting = link.outbox.pushes.get(effect.log_id) if effect.pushed else None
+            if waiting is not None:
+                waiting.segments, waiting.blob = joined(waiting.segments, effect.segments), b""
+                return
+            job = Job(effect, list(effect.segments), effect.blob)
+            link.outbox.jobs.append(job)
+            if effect.pushed:
+                link.outbox.pushes[effect.log_id] = job
             self.most_jobs = max(self.most_jobs, len(link.outbox.jobs))
             self.world.network.pump(link.end)
 
@@ -455,6 +468,13 @@ class Process:
             job.started = True
             if not effect.pushed:
                 return self._begin_answer(link, job, store)
+            del link.outbox.pushes[log_id]
+            if job.blob:
+                link.outbox.jobs.remove(job)
+                last = job.segments[-1].last_seq
+                count = last - job.segments[0].first_seq + 1
+                self.world.sends_run(self.name, link.end.peer.name, log_id, last, count)
+                return encode_message(RunMessage(log_id, count, job.blob))
         log_key = self.node.frontier.logs[log_id].genesis.certificate.log_key
         piece = take_piece(store, log_id, job.segments, log_key) if job.segments else None
         if piece is None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+from mesh.core.chain import Run
 from mesh.core.frontier import Frontier, Position
 from mesh.core.kinds import Operation, Role
 from mesh.limits import BRANCHES_PER_LOG_MAX
@@ -125,6 +126,8 @@ class World:
         self.network = Network(self.clock, self.chance("network"), scenario.network, scenario.backbone)
         self.uplink_down = False
         self.healing = False
+        self.watches: list[Callable[[str, Run, bool], None]] = []
+        """Told of every run that a device took in: its name, the run, and whether it is the device's own."""
         """The safety phase is over: nothing goes wrong any more."""
         self.people: PeopleLike | None = None
         self.together_at: float | None = None
@@ -358,6 +361,10 @@ class World:
             durable = sender.storage.own.height(log_id)
             if durable is None or last_seq > durable:
                 self.truth.visible_too_early.append((device, to))
+
+    def took_in(self, device: str, run: Run, *, is_own: bool) -> None:
+        for watch in self.watches:
+            watch(device, run, is_own)
 
     # -- Phases ----------------------------------------------------------------------------------------------------
 

@@ -244,7 +244,7 @@ def _message(script: _Script) -> Message:
             log = _log(script)
             heads = tuple(_position(script, log) for _ in range(script.byte() % 3))
             islands = tuple(Island(0, _position(script, log)) for _ in range(script.byte() % 3))
-            return FrontierPart((LogSummary(log.log_id, heads, islands),), last=True)
+            return FrontierPart((LogSummary(log.log_id, heads, islands),))
         case 6:
             return Digest(bytes([script.byte()]) * 32)
         case 7:

@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from mesh.core.kinds import Kind, Lane, Role
-from mesh.core.messages import Hello, Message, RunMessage, Want, decode_message, encode_message
+from mesh.core.messages import WIRE_VERSION, Hello, Message, RunMessage, Want, decode_message, encode_message
 from mesh.shell.device import Device, Notice, PeerParted, open_device
 from mesh.shell.keys import load_identity
 from mesh.shell.network import Endpoint, Network, Settings
@@ -157,7 +157,7 @@ class Raw:
         await trio.aclose_forcefully(self.stream)
 
 
-def hello(venue: Venue, *, digest: bytes = bytes(32), version: int = 1, zone: str = ZONE) -> bytes:
+def hello(venue: Venue, *, digest: bytes = bytes(32), version: int = WIRE_VERSION, zone: str = ZONE) -> bytes:
     return encode_message(Hello(venue.root.venue_id, zone, digest, version))
 
 

@@ -95,7 +95,7 @@ _BEFORE_HELLO = {
         "Digest is not allowed while the link is EXPECT_HELLO",
     ),
     "hello of another venue": (hello(Venue("Last year")), "belongs to another venue"),
-    "hello of a later version": (hello(Venue(), version=2), "speaks version 2 of the protocol, we speak 1"),
+    "hello of a later version": (hello(Venue(), version=3), "speaks version 3 of the protocol, we speak 2"),
     "hello from another zone": (hello(Venue(), zone="south"), "only from couriers and gateways"),
 }
 _AFTER_HELLO = {
@@ -103,14 +103,17 @@ _AFTER_HELLO = {
     "empty frame": (_frame(b""), "not CBOR that is allowed here"),
     "frame that is no CBOR": (_frame(b"\xff\xff"), "not CBOR that is allowed here"),
     "number that is not in its shortest form": (
-        _frame(b"\x82\x18\x08\x58\x20" + bytes(32)),
+        _frame(b"\x83\x18\x08\x58\x20" + bytes(32) + b"\x50" + bytes(16)),
         "not the deterministic CBOR",
     ),
-    "bytes behind the message": (_frame(encode([_TYPE_OF_DIGEST, bytes(32)]) + b"\x00"), "not the deterministic CBOR"),
+    "bytes behind the message": (
+        _frame(encode([_TYPE_OF_DIGEST, bytes(32), bytes(16)]) + b"\x00"),
+        "not the deterministic CBOR",
+    ),
     "message that is a map": (_frame(b"\xa1\x61a\x02"), "a dict is not allowed here"),
     "message nested too deep": (_frame(b"\x81" * 9 + b"\x00"), "nested deeper than 8"),
     "message of an unknown type": (_frame(encode([99])), "a message of type 99 does not have this shape"),
-    "digest that is too short": (_frame(encode([_TYPE_OF_DIGEST, bytes(31)])), "32 bytes are required here"),
+    "digest that is too short": (_frame(encode([_TYPE_OF_DIGEST, bytes(31), bytes(16)])), "32 bytes are required here"),
     "second hello": (hello(Venue()), "Hello is not allowed while the link is LIVE"),
 }
 

@@ -82,17 +82,17 @@ def test_zone_of_exactly_its_bound_is_heard() -> None:
 
 def test_frontier_of_exactly_its_bound_is_heard() -> None:
     logs = tuple(LogSummary(number.to_bytes(16, "big"), (), ()) for number in range(FRONTIER_LOGS_PER_FRAME_MAX + 1))
-    full = FrontierPart(logs[1:], last=True)
+    full = FrontierPart(logs[1:])
     assert decode_message(encode_message(full)[4:]) == full
     with pytest.raises(BadMessage):
-        decode_message(encode_message(FrontierPart(logs, last=True))[4:])
+        decode_message(encode_message(FrontierPart(logs))[4:])
 
 
 def test_heads_and_islands_of_a_log_are_bounded_together() -> None:
     place = Position(1, bytes(32))
     half = BRANCHES_PER_LOG_MAX // 2
-    full = FrontierPart((LogSummary(b"l" * 16, (place,) * half, (Island(0, place),) * half),), last=True)
+    full = FrontierPart((LogSummary(b"l" * 16, (place,) * half, (Island(0, place),) * half),))
     assert decode_message(encode_message(full)[4:]) == full
-    over = FrontierPart((LogSummary(b"l" * 16, (place,) * (half + 1), (Island(0, place),) * half),), last=True)
+    over = FrontierPart((LogSummary(b"l" * 16, (place,) * (half + 1), (Island(0, place),) * half),))
     with pytest.raises(BadMessage):
         decode_message(encode_message(over)[4:])

@@ -263,9 +263,9 @@ def test_logs_of_one_bucket_are_ordered_by_id_however_they_came() -> None:
     for name in names:
         frontier.open_log(name, genesis_of(MAIN))
     frontier.open_log(bytes([0x06]) + bytes(15), genesis_of(MAIN))
-    assert [summary.log_id for summary in frontier.bucket(5)] == sorted(names)
-    assert [summary.log_id[0] for summary in frontier.bucket(6)] == [6]
-    assert frontier.bucket(4) == []
+    assert list(frontier.bucket_logs(5).values()) == sorted(names)
+    assert [log_id[0] for log_id in frontier.bucket_logs(6).values()] == [6]
+    assert frontier.bucket_logs(4) == {}
     assert frontier.digest() == specified(frontier)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mesh.core.frontier import Position
-from mesh.core.gossip import WANTS_IN_FLIGHT_PER_LINK, Ask, Wants
+from mesh.core.gossip import ROOM_AGAIN_AT, WANTS_IN_FLIGHT_PER_LINK, Ask, Wants
 from mesh.limits import WANT_RETRY_S
 
 LOG, OTHER_LOG = b"L" * 16, b"M" * 16
@@ -122,6 +122,8 @@ def test_no_more_wants_are_open_on_a_link_than_its_bound_and_the_rest_follow_in_
         wants.offer(FIRST, log_id, FIVE)
     asked = list(wants.next(0.0))
     assert [ask.log_id for ask in asked] == logs[:WANTS_IN_FLIGHT_PER_LINK]
-    wants.failed(FIRST, logs[0], FIVE)
-    wants.failed(FIRST, logs[7], FIVE)
-    assert [ask.log_id for ask in wants.next(0.0)] == logs[WANTS_IN_FLIGHT_PER_LINK:][:2]
+    for log_id in logs[: WANTS_IN_FLIGHT_PER_LINK - ROOM_AGAIN_AT - 1]:
+        wants.failed(FIRST, log_id, FIVE)
+    assert list(wants.next(0.0)) == []
+    wants.failed(FIRST, logs[-4], FIVE)
+    assert [ask.log_id for ask in wants.next(0.0)] == logs[WANTS_IN_FLIGHT_PER_LINK:]

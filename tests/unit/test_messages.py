@@ -6,12 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.core.comparing import LOGS_PER_FRAME as FRONTIER_LOGS_PER_FRAME
 from mesh.core.frontier import Island, LogSummary, Position
 from mesh.core.gossip import WANTS_IN_FLIGHT_PER_LINK
 from mesh.core.messages import (
     BYE_CHARS_MAX,
+    WIRE_VERSION,
     Announce,
     BadMessage,
+    BucketLogs,
     Buckets,
     Bye,
     Digest,
@@ -20,12 +23,13 @@ from mesh.core.messages import (
     Message,
     Missing,
     Plan,
+    Quiet,
     RunMessage,
+    Tell,
     Want,
     decode_message,
     encode_message,
 )
-from mesh.core.node import FRONTIER_LOGS_PER_FRAME
 from mesh.errors import PeerError
 from mesh.limits import (
     ANNOUNCE_LOGS_PER_FRAME_MAX,
@@ -49,17 +53,21 @@ ISLANDS = st.builds(lambda one, other, tip: Island(min(one, other), Position(max
 SUMMARIES = st.builds(
     LogSummary, LOG_IDS, st.lists(POSITIONS, max_size=8).map(tuple), st.lists(ISLANDS, max_size=8).map(tuple)
 )
-BUCKET_DIGESTS = st.lists(st.binary(min_size=16, max_size=16), min_size=64, max_size=64).map(tuple)
+DIGESTS = st.binary(min_size=16, max_size=16)
+BUCKET_DIGESTS = st.lists(DIGESTS, min_size=64, max_size=64).map(tuple)
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
-    st.builds(Hello, IDS, st.text(max_size=ZONE_CHARS_MAX), IDS, COUNTS),
+    st.builds(Hello, IDS, st.text(max_size=ZONE_CHARS_MAX), IDS, st.just(WIRE_VERSION), DIGESTS),
     st.builds(Buckets, BUCKET_DIGESTS),
-    st.builds(FrontierPart, st.lists(SUMMARIES, max_size=4).map(tuple), st.booleans()),
+    st.builds(FrontierPart, st.lists(SUMMARIES, max_size=4).map(tuple)),
+    st.builds(BucketLogs, st.frozensets(st.integers(0, BUCKETS_COUNT - 1)), st.lists(DIGESTS, max_size=9).map(tuple)),
+    st.builds(Tell, st.lists(DIGESTS, max_size=9).map(tuple)),
+    st.builds(Quiet, LOG_IDS),
     st.builds(Want, LOG_IDS, POSITIONS, st.lists(POSITIONS, max_size=LOCATOR_IDS_MAX).map(tuple)),
     st.builds(Plan, LOG_IDS, COUNTS, COUNTS),
     st.builds(RunMessage, LOG_IDS, COUNTS, st.binary(max_size=200)),
     st.builds(Missing, LOG_IDS, POSITIONS),
     st.builds(Announce, st.lists(st.tuples(LOG_IDS, POSITIONS), max_size=5).map(tuple)),
-    st.builds(Digest, IDS),
+    st.builds(Digest, IDS, DIGESTS),
     st.builds(Bye, st.text(max_size=BYE_CHARS_MAX)),
 )
 
@@ -75,7 +83,9 @@ def test_largest_message_of_each_kind_that_a_node_sends_fits_a_frame() -> None:
     position = Position(ENTRY_SEQ_MAX, bytes(32))
     full = LogSummary(bytes(16), (), tuple(Island(ENTRY_SEQ_MAX, position) for _ in range(BRANCHES_PER_LOG_MAX)))
     largest: list[Message] = [
-        FrontierPart((full,) * FRONTIER_LOGS_PER_FRAME, last=False),
+        FrontierPart((full,) * FRONTIER_LOGS_PER_FRAME),
+        BucketLogs(frozenset(range(BUCKETS_COUNT)), (bytes(16),) * FRONTIER_LOGS_PER_FRAME_MAX),
+        Tell((bytes(16),) * FRONTIER_LOGS_PER_FRAME_MAX),
         Announce(((bytes(16), position),) * ANNOUNCE_LOGS_PER_FRAME_MAX),
         Want(bytes(16), position, (position,) * LOCATOR_IDS_MAX),
         RunMessage(bytes(16), 512, bytes(RUN_BYTES_MAX)),
@@ -95,14 +105,19 @@ def test_node_stays_within_what_it_allows_others() -> None:
     [
         Hello(bytes(32), "z" * (ZONE_CHARS_MAX + 1), bytes(32)),
         Buckets((bytes(16),) * (BUCKETS_COUNT + 1)),
-        FrontierPart((LogSummary(bytes(16), (), ()),) * (FRONTIER_LOGS_PER_FRAME_MAX + 1), last=True),
-        FrontierPart((LogSummary(bytes(16), (Position(0, bytes(32)),) * (BRANCHES_PER_LOG_MAX + 1), ()),), last=True),
+        FrontierPart((LogSummary(bytes(16), (), ()),) * (FRONTIER_LOGS_PER_FRAME_MAX + 1)),
+        FrontierPart((LogSummary(bytes(16), (Position(0, bytes(32)),) * (BRANCHES_PER_LOG_MAX + 1), ()),)),
         Want(bytes(16), Position(0, bytes(32)), (Position(0, bytes(32)),) * (LOCATOR_IDS_MAX + 1)),
         Announce(((bytes(16), Position(0, bytes(32))),) * (ANNOUNCE_LOGS_PER_FRAME_MAX + 1)),
         Digest(bytes(31)),
+        Digest(bytes(32), bytes(15)),
+        Hello(bytes(32), "", bytes(32), aside=bytes(15)),
+        BucketLogs(frozenset(), (bytes(16),) * (FRONTIER_LOGS_PER_FRAME_MAX + 1)),
+        Tell((bytes(16),) * (FRONTIER_LOGS_PER_FRAME_MAX + 1)),
+        Quiet(bytes(15)),
         Missing(bytes(15), Position(0, bytes(32))),
         Want(bytes(16), Position(ENTRY_SEQ_MAX + 1, bytes(32)), ()),
-        FrontierPart((LogSummary(bytes(16), (), (Island(2, Position(1, bytes(32))),)),), last=True),
+        FrontierPart((LogSummary(bytes(16), (), (Island(2, Position(1, bytes(32))),)),)),
     ],
     ids=lambda message: type(message).__name__,
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 import pytest
 
 from mesh.core.catching_up import COMPARE_PAUSE_S
+from mesh.core.comparing import LOGS_PER_FRAME as FRONTIER_LOGS_PER_FRAME
 from mesh.core.events import (
     Close,
     InStep,
@@ -20,18 +22,20 @@ from mesh.core.frontier import LogSummary
 from mesh.core.kinds import Role
 from mesh.core.messages import (
     Announce,
+    BucketLogs,
     Buckets,
     Bye,
     Digest,
     FrontierPart,
     Hello,
     RunMessage,
+    Tell,
     Want,
     encode_message,
 )
-from mesh.core.node import FRONTIER_LOGS_PER_FRAME, UnwantedRun, WrongZone
+from mesh.core.node import UnwantedRun, WrongZone
 from mesh.limits import BUCKETS_COUNT, KEEPALIVE_S, LINK_SILENCE_S_MAX
-from tests.factory import Venue
+from tests.factory import LogWriter, Venue
 from tests.one_node import OneNode, Said, at, holding, hung_up, run_of, taken, written
 
 VENUE: Final = Venue("Exact")
@@ -195,12 +199,13 @@ def test_anything_heard_keeps_a_link_and_silence_of_one_ends_no_other() -> None:
     bar = OneNode(SELF)
     for link, peer in ((1, RELAY), (2, OTHER), (3, AUTHOR)):
         bar.does(LinkUp(link, peer.certificate))
-    bar.now += 10.0
+    bar.now += 3.0
     data = encode_message(hello(digest=bar.digest))
     assert bar.does(Received(1, data[:2])) == []
     assert bar.does(Received(3, data[:2])) == []
-    assert bar.ticks(5.001) == hung_up(2, "nothing heard for too long", blame_peer=False)
-    assert bar.ticks(9.999) == []
+    assert bar.ticks(2.001) == hung_up(2, "nothing heard for too long", blame_peer=False)
+    bar.now = 107.999
+    assert bar.ticks(0.001) == []
     assert bar.ticks(0.001) == [
         *hung_up(1, "nothing heard for too long", blame_peer=False),
         *hung_up(3, "nothing heard for too long", blame_peer=False),
@@ -240,9 +245,32 @@ def test_digest_that_differs_starts_one_comparison_a_second() -> None:
     assert bar.hears(1, Digest(LATER)) == []
     assert bar.ticks(COMPARE_PAUSE_S - 0.001) == []
     assert bar.ticks(0.001) == [ours]
+    digest = Said(1, Digest(bar.digest))
+    assert bar.ticks(KEEPALIVE_S - COMPARE_PAUSE_S) == [digest]
     assert bar.ticks(COMPARE_PAUSE_S) == []
     assert bar.hears(1, Digest(bar.digest)) == [InStep(1)]
     assert bar.hears(1, Digest(bar.digest)) == []
+
+
+def test_digest_that_differs_starts_a_comparison_at_the_end_with_the_smaller_serial_only() -> None:
+    leader, follower = holding(SELF, written(AUTHOR, 2)), holding(OTHER, written(AUTHOR, 2))
+    assert SELF.certificate.serial < OTHER.certificate.serial
+    leader.meets(1, OTHER)
+    follower.meets(1, SELF)
+    for bar, answers in (
+        (leader, [Said(1, Buckets(tuple(leader.node.frontier.bucket_digests())))]),
+        (follower, []),
+    ):
+        assert bar.hears(1, Digest(LATER)) == answers
+        assert bar.hears(1, Digest(LATER)) == []
+        assert bar.ticks(COMPARE_PAUSE_S) == answers
+
+
+def test_two_devices_with_one_certificate_compare_as_well() -> None:
+    """A key was copied: neither end has the smaller serial, and what both wrote has to meet all the same."""
+    bar = holding(SELF, written(AUTHOR, 2))
+    bar.meets(1, SELF)
+    assert bar.hears(1, Digest(LATER)) == [Said(1, Buckets(tuple(bar.node.frontier.bucket_digests())))]
 
 
 def test_peer_that_came_up_to_us_hears_our_new_digest_before_both_are_in_step() -> None:
@@ -267,14 +295,14 @@ def test_digests_wait_for_what_is_wanted_but_not_past_the_next_tick() -> None:
     assert bar.ticks(0.25) == [InStep(1)]
 
 
-def test_equal_buckets_are_answered_with_nothing_and_the_end() -> None:
+def test_equal_buckets_are_answered_with_nothing() -> None:
     bar = holding(SELF, *(written(AUTHOR, 2, number=number) for number in range(3)))
     bar.meets(1, RELAY)
     equal = Buckets(tuple(bar.node.frontier.bucket_digests()))
-    assert bar.hears(1, equal) == [Said(1, FrontierPart((), last=True))]
+    assert bar.hears(1, equal) == []
 
 
-def test_buckets_that_differ_are_answered_with_their_logs_only_in_order() -> None:
+def test_buckets_that_differ_are_answered_with_the_digests_of_their_logs_only_in_order() -> None:
     logs = [written(AUTHOR, 2, number=number) for number in range(9)]
     bar = holding(SELF, *logs)
     bar.meets(1, RELAY)
@@ -285,24 +313,31 @@ def test_buckets_that_differ_are_answered_with_their_logs_only_in_order() -> Non
         (log for log in logs if log.log_id[0] % BUCKETS_COUNT in chosen),
         key=lambda log: (log.log_id[0] % BUCKETS_COUNT, log.log_id),
     )
-    summaries = tuple(LogSummary(log.log_id, (at(log),), ()) for log in expected)
-    assert len(summaries) < 9
-    assert bar.hears(1, Buckets(tuple(theirs))) == [Said(1, FrontierPart(summaries, last=True))]
+    digests = tuple(log_digest(log) for log in expected)
+    assert len(digests) < 9
+    assert bar.hears(1, Buckets(tuple(theirs))) == [Said(1, BucketLogs(frozenset(chosen), digests))]
+
+
+def log_digest(log: LogWriter) -> bytes:
+    """Of a log that is held whole, on one branch."""
+    return hashlib.sha256(log.log_id + b"H" + log.head_id).digest()[:16]
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (3, [3]), (4, [3, 1]), (7, [3, 3, 1])])
-def test_long_frontier_comes_in_full_parts_and_the_last_says_so(
+def test_long_frontier_that_was_asked_about_comes_in_full_parts(
     count: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert FRONTIER_LOGS_PER_FRAME == 1024
-    monkeypatch.setattr("mesh.core.node.FRONTIER_LOGS_PER_FRAME", 3)
+    monkeypatch.setattr("mesh.core.comparing.LOGS_PER_FRAME", 3)
     logs = [written(AUTHOR, 1, number=number) for number in range(count)]
     bar = holding(SELF, *logs)
     bar.meets(1, RELAY)
     parts = []
-    for answer in bar.hears(1, Buckets((bytes(16),) * BUCKETS_COUNT)):
+    stranger = b"not known here. "
+    for answer in bar.hears(1, Tell((stranger, *map(log_digest, logs)))):
         assert isinstance(answer, Said) and isinstance(answer.message, FrontierPart) and answer.link == 1
         parts.append(answer.message)
     assert [len(part.logs) for part in parts] == sizes
-    assert [part.last for part in parts] == [False] * (len(sizes) - 1) + [True]
-    assert sorted(log.log_id for part in parts for log in part.logs) == sorted(log.log_id for log in logs)
+    told = [summary for part in parts for summary in part.logs]
+    expected = [LogSummary(log.log_id, (at(log),), ()) for log in logs]
+    assert sorted(told, key=lambda summary: summary.log_id) == sorted(expected, key=lambda summary: summary.log_id)

@@ -27,7 +27,7 @@ from mesh.core.frontier import Position, Segment
 from mesh.core.intake import COMPARISONS_MAX
 from mesh.core.kinds import Kind, Lane, Role
 from mesh.core.messages import Announce, Digest, Hello, Want
-from mesh.core.node import ANNOUNCE_PAUSE_S
+from mesh.core.news import ANNOUNCE_PAUSE_S, REMIND_PAUSE_S
 from mesh.core.revocation import NotTheAuthority, parse_statement
 from mesh.errors import PeerError
 from mesh.limits import ANNOUNCE_LOGS_PER_FRAME_MAX, KEEPALIVE_S, WANT_RETRY_S
@@ -134,7 +134,7 @@ def test_pause_before_the_next_news_begins_with_that_news() -> None:
     bar, log = met(AUTHOR, RELAY), written(AUTHOR, 4)
     bar.hears_run(1, run_of(log, 0, 1))
     assert bar.ticks(0.5) == [announced(2, (log, at(log, 1)))]
-    bar.now += 0.5
+    bar.now += 0.4
     bar.hears_run(1, run_of(log, 2))
     assert bar.node.deadline() == bar.now + ANNOUNCE_PAUSE_S
     assert bar.ticks(0.5) == [announced(2, (log, at(log)))]
@@ -154,7 +154,7 @@ def test_news_goes_only_to_those_whose_hello_was_accepted() -> None:
 
 def test_many_news_come_in_full_frames_in_the_order_in_which_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ANNOUNCE_LOGS_PER_FRAME_MAX == 4096
-    monkeypatch.setattr("mesh.core.node.ANNOUNCE_LOGS_PER_FRAME_MAX", 2)
+    monkeypatch.setattr("mesh.core.news.ANNOUNCE_LOGS_PER_FRAME_MAX", 2)
     for count, sizes in ((2, [2]), (3, [2, 1]), (5, [2, 2, 1])):
         bar = met(AUTHOR, RELAY)
         logs = [written(AUTHOR, 1, number=number) for number in range(count)]
@@ -169,11 +169,11 @@ def test_many_news_come_in_full_frames_in_the_order_in_which_they_came(monkeypat
 
 def test_news_counts_as_a_word_from_us_and_delays_the_keepalive() -> None:
     bar, log = met(AUTHOR, RELAY), written(AUTHOR, 2)
-    assert bar.ticks(3.0) == []
+    assert bar.ticks(1.0) == []
     bar.hears_run(1, run_of(log))
-    assert bar.ticks(1.0) == [announced(2, (log, at(log)))]
-    assert bar.ticks(KEEPALIVE_S - 4.0) == [Said(1, Digest(bar.digest))]
-    assert bar.ticks(KEEPALIVE_S - 1.001) == []
+    assert bar.ticks(0.25) == [announced(2, (log, at(log)))]
+    assert bar.ticks(KEEPALIVE_S - 1.25) == [Said(1, Digest(bar.digest))]
+    assert bar.ticks(KEEPALIVE_S - 0.251) == []
     assert bar.ticks(0.001) == [Said(2, Digest(bar.digest))]
 
 
@@ -191,18 +191,20 @@ def test_peer_that_has_more_of_a_log_is_not_told_of_less_and_is_told_of_more() -
     bar.hears(2, Announce(((log.log_id, at(log, 1)),)))
     assert bar.hears_run(2, run_of(log, 0, 2)) == [taken(run_of(log, 0, 2), log)]
     bar.hears_run(1, run_of(log, 3, 5))
-    assert bar.ticks(1.0) == []
+    assert bar.ticks(0.6) == []
     bar.hears_run(1, run_of(log, 6, 11))
-    assert bar.ticks(0.5) == [announced(2, (log, at(log)))]
+    assert bar.ticks(REMIND_PAUSE_S - 0.001) == []
+    assert bar.ticks(0.001) == [announced(2, (log, at(log)))]
 
 
 def test_head_that_a_frontier_names_is_known_of_the_peer() -> None:
     bar, log = met(AUTHOR, RELAY), written(AUTHOR, 6)
     bar.hears(2, Announce(((log.log_id, at(log, 4)),)))
     bar.hears_run(1, run_of(log, 0, 4))
-    assert bar.ticks(1.0) == []
+    assert bar.ticks(0.6) == []
     bar.hears_run(1, run_of(log, 5))
-    assert bar.ticks(1.0) == [announced(2, (log, at(log)))]
+    assert bar.ticks(REMIND_PAUSE_S - 0.001) == []
+    assert bar.ticks(0.001) == [announced(2, (log, at(log)))]
 
 
 def test_head_of_equal_height_that_is_another_entry_is_news() -> None:
@@ -217,9 +219,9 @@ def test_head_of_equal_height_that_is_another_entry_is_news() -> None:
 def test_peer_of_which_a_run_came_has_its_tip() -> None:
     bar, log = met(AUTHOR, RELAY), written(AUTHOR, 4)
     bar.hears_run(1, run_of(log))
-    assert bar.ticks(1.0) == [announced(2, (log, at(log)))]
+    assert bar.ticks(0.6) == [announced(2, (log, at(log)))]
     bar.hears(1, Want(log.log_id, at(log), ()))
-    assert bar.ticks(1.0) == []
+    assert bar.ticks(0.6) == []
 
 
 # -- Runs ----------------------------------------------------------------------------------------------------------
@@ -290,7 +292,8 @@ def test_run_that_arrives_gives_what_else_was_wanted_on_its_link_more_time() -> 
     bar.ticks(0.5)
     assert bar.node.pending_logs == 1
     assert bar.ticks(WANT_RETRY_S - 0.501) == []
-    assert bar.ticks(0.001) == [Said(2, want_two)]
+    digest = Digest(bar.digest)
+    assert bar.ticks(0.001) == [Said(1, digest), Said(2, digest), Said(2, want_two)]
 
 
 def test_want_is_over_when_its_target_came_from_somebody_else() -> None:
@@ -298,7 +301,7 @@ def test_want_is_over_when_its_target_came_from_somebody_else() -> None:
     bar.hears(1, Announce(((log.log_id, at(log)),)))
     bar.hears_run(2, run_of(log))
     assert bar.node.pending_logs == 0
-    assert bar.ticks(WANT_RETRY_S) == []
+    assert bar.ticks(WANT_RETRY_S) == [Said(link, Digest(bar.digest)) for link in (1, 2)]
 
 
 def test_want_of_a_log_that_is_held_in_part_says_what_is_held() -> None:
@@ -332,8 +335,8 @@ def test_everybody_who_is_revoked_is_closed_at_once_and_served_nothing_of_the_ne
         assert bar.appends(control) == [
             own(control),
             Revoked(parse_statement(body, VENUE.root)),
-            *(pushed(link, control, 0) for link in left),
             *(answer for link in gone for answer in hung_up(link, reason, blame_peer=True)),
+            *(pushed(link, control, 0) for link in left),
         ]
         assert sorted(bar.node.links) == left
     assert bar.node.revocations.serials() == [first.certificate.serial, second.certificate.serial]

@@ -62,7 +62,7 @@ def with_island(lane: Lane = Lane.MONEY) -> tuple[OneNode, LogWriter]:
 
 
 def summary(log: LogWriter, *heads: Position, islands: tuple[Island, ...] = ()) -> FrontierPart:
-    return FrontierPart((LogSummary(log.log_id, heads, islands),), last=True)
+    return FrontierPart((LogSummary(log.log_id, heads, islands),))
 
 
 def test_log_that_is_not_held_is_wanted() -> None:
@@ -141,7 +141,7 @@ def test_every_log_of_a_part_is_looked_at() -> None:
     bar = OneNode(SELF)
     logs = [written(AUTHOR, 3, number=number) for number in range(3)]
     bar.meets(1, RELAY)
-    part = FrontierPart(tuple(LogSummary(log.log_id, (at(log),), ()) for log in logs), last=False)
+    part = FrontierPart(tuple(LogSummary(log.log_id, (at(log),), ()) for log in logs))
     assert bar.hears(1, part) == [Said(1, Want(log.log_id, at(log), ())) for log in logs]
     assert bar.node.pending_logs == 3
 
@@ -153,7 +153,7 @@ def test_peer_may_speak_of_as_many_logs_as_a_venue_has_and_of_no_more(monkeypatc
     summaries = tuple(LogSummary(log.log_id, (at(log),), ()) for log in logs)
     for full, over in (
         (Announce(heads[:3]), Announce(heads[3:])),
-        (FrontierPart(summaries[:3], last=True), FrontierPart(summaries[3:], last=True)),
+        (FrontierPart(summaries[:3]), FrontierPart(summaries[3:])),
     ):
         bar = OneNode(SELF)
         bar.meets(1, RELAY)

@@ -17,10 +17,11 @@ from mesh.core.messages import (
     FrontierPart,
     Hello,
     Message,
+    WrongVersion,
     decode_message,
     encode_message,
 )
-from mesh.core.session import TRANSITIONS, FrameTooLarge, OutOfTurn, Session, State, WrongVenue, WrongVersion
+from mesh.core.session import TRANSITIONS, FrameTooLarge, OutOfTurn, Session, State, WrongVenue
 from mesh.errors import PeerError
 from mesh.limits import FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX
 from tests.vectors.make import World, messages
@@ -72,8 +73,8 @@ def test_stranger_and_last_years_reader_are_turned_away_by_their_hello() -> None
 
 
 def test_peer_of_another_version_is_told_so() -> None:
-    with pytest.raises(WrongVersion, match="version 2"):
-        Session(VENUE_ID).receive(encode_message(Hello(VENUE_ID, "", bytes(32), version=2)))
+    with pytest.raises(WrongVersion, match="version 3"):
+        Session(VENUE_ID).receive(encode_message(Hello(VENUE_ID, "", bytes(32), version=3)))
 
 
 def test_second_hello_is_out_of_turn() -> None:

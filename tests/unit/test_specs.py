@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from mesh import limits
-from mesh.core import bundle_key, gossip, kinds, messages, revocation
+from mesh.core import bundle_key, frontier, gossip, kinds, messages, revocation
 
 SPECS: Final = Path(__file__).resolve().parents[2] / "docs" / "spec"
 
@@ -33,7 +33,7 @@ STATED: Final = {
         f"At most {limits.FRAME_BYTES_MAX:,} bytes",
         f"at most {limits.HELLO_FRAME_BYTES_MAX:,} until",
         f"zone: at most {limits.ZONE_CHARS_MAX} characters",
-        f"[{limits.BUCKETS_COUNT}*{limits.BUCKETS_COUNT} bytes .size {messages.BUCKET_DIGEST_BYTES}]",
+        f"[{limits.BUCKETS_COUNT}*{limits.BUCKETS_COUNT} bytes .size {frontier.DIGEST_BYTES}]",
         f"[*{limits.FRONTIER_LOGS_PER_FRAME_MAX} summary]",
         f"[*{limits.LOCATOR_IDS_MAX} position]",
         f"[*{limits.ANNOUNCE_LOGS_PER_FRAME_MAX} [log-id",
@@ -41,7 +41,7 @@ STATED: Final = {
         f"together at most {limits.BRANCHES_PER_LOG_MAX}",
         f"{limits.LOGS_MAX:,} logs",
         f"({limits.LINK_SILENCE_S_MAX:.0f} s without",
-        f"Every {limits.KEEPALIVE_S:.0f} s",
+        f"Every {limits.KEEPALIVE_S:g} s",
         f"for {limits.WANT_RETRY_S:.0f} s, it moves",
         f"at most {gossip.WANTS_IN_FLIGHT_PER_LINK} are open",
         f"more than {limits.WANTS_IN_FLIGHT_PER_LINK_MAX:,} is closed",

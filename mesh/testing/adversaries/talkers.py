@@ -12,10 +12,12 @@ from mesh.core.frontier import LogSummary, Position
 from mesh.core.kinds import Lane
 from mesh.core.messages import (
     Announce,
+    BucketLogs,
     Digest,
     FrontierPart,
     Message,
     Missing,
+    Tell,
     Want,
     decode_message,
     encode_message,
@@ -45,7 +47,7 @@ LARGEST_KIND: Final = 4711
 
 
 class FrontierLiar(Crooked):
-    """Claims heads that do not exist, hides heads that it has, and tells digests of nothing. It serves what it can."""
+    """Claims heads that do not exist, hides heads that it has, tells and asks for digests of nothing; it does serve."""
 
     kind = Adversary.FRONTIER_LIAR
 
@@ -68,6 +70,10 @@ class FrontierLiar(Crooked):
                 return Announce(tuple((log_id, self._beyond(head)) for log_id, head in heads))
             case Digest():
                 return Digest(self.tricks.randbytes(ID_BYTES))
+            case BucketLogs(buckets, digests):
+                return BucketLogs(buckets, tuple(map(self._otherwise, digests)))
+            case Tell(digests):
+                return Tell(tuple(map(self._otherwise, digests)))
             case Missing():
                 return None
             case _:
@@ -79,6 +85,9 @@ class FrontierLiar(Crooked):
             return []
         heads = [*log.heads, self._beyond(max(log.heads))][-BRANCHES_PER_LOG_MAX:]
         return [replace(log, heads=tuple(sorted(heads)), islands=())]
+
+    def _otherwise(self, digest: bytes) -> bytes:
+        return digest if self.tricks.random() < 0.5 else self.tricks.randbytes(len(digest))
 
     def _beyond(self, head: Position) -> Position:
         return Position(head.seq + self.tricks.randint(0, BEYOND_MAX), self.tricks.randbytes(ID_BYTES))
