@@ -1,0 +1,89 @@
+"""Six real readers on a network that is partitioned, healed, killed and readdressed while wristbands are held to them.
+
+Each is a namespace of its own. Nobody is told any address: they find each other by multicast over the cable, or never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.system.bars import Bar, clone, enrol, held, make_venue, ring, settle, stop, taps_held
+from tests.system.lan import Lan, lacking, lan
+
+
+@pytest.fixture
+def place(require_system: Callable[[bool, str], None]) -> Iterator[Lan]:
+    lacks = lacking()
+    require_system(not lacks, lacks)
+    with lan() as made:
+        yield made
+
+
+@pytest.fixture
+def programs() -> Iterator[ExitStack]:
+    """Everything that was started ends before the network does."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.mark.proves("M1", "M3", "M4")
+def test_bars_partitioned_killed_and_readdressed_end_byte_identical_with_every_tap_that_went_green(
+    place: Lan, programs: ExitStack, tmp_path: Path
+) -> None:
+    venue = make_venue(tmp_path / "venue", "Riverside")
+    bars = [enrol(venue, place.host(f"bar {index}", "hall"), tmp_path, programs) for index in range(6)]
+    first, killed, staying, moved, readdressed, late = bars
+    _open(bars[:5])
+    settle(bars[:5])
+    ring(bars[:5], "topup 20.00")
+    settle(bars[:5])
+    copy = clone(first.own_wristband, tmp_path / "copy")
+
+    for bar in (moved, readdressed):
+        place.plug(bar.host, "yard")
+    place.plug(late.host, "yard")
+    late.open()
+    ring(bars[:5], "sale 0.50", times=4)
+    killed.kill()
+    moved.hold(copy)
+    moved.pay("sale 0.70")
+    late.hold(late.own_wristband)
+    late.pay("topup 5.00")
+    readdressed.host.take_address("10.88.7.7")
+    alive = [first, staying, moved, readdressed, late]
+    ring(alive, "sale 0.20", times=2)
+
+    for bar in (moved, readdressed, late):
+        place.plug(bar.host, "hall")
+    ring(alive, "sale 0.10", times=2)
+    killed.open()
+    settle(bars)
+
+    stop(bars)
+    _hold_the_same(bars)
+    for bar in bars:
+        conflicts = [line for line in bar.running.seen if line["event"] == "conflict"]
+        assert {frozenset(tap["reader"] for tap in line["taps"]) for line in conflicts} == {
+            frozenset({first.name, moved.name})
+        }
+
+
+def _open(bars: Sequence[Bar]) -> None:
+    for bar in bars:
+        bar.open()
+    for bar in bars:
+        bar.running.until("ready")
+        bar.hold(bar.own_wristband)
+
+
+def _hold_the_same(bars: Sequence[Bar]) -> None:
+    logs = held(bars[0])
+    assert all(held(bar) == logs for bar in bars[1:])
+    paid = {tap for bar in bars for tap in bar.paid}
+    assert paid
+    for bar in bars:
+        assert paid <= taps_held(bar)
