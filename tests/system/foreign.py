@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
@@ -19,7 +20,7 @@ PROGRAMS: Final = ("dbus-daemon", "avahi-daemon", "avahi-browse", "unshare", "mo
 PATIENCE_S: Final = 60
 BUS: Final = """<busconfig>
 <type>session</type><listen>unix:path={bus}</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow send_destination="*"/><allow own="*"/></policy>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy>
 </busconfig>
 """
 AVAHI: Final = f"""[server]
@@ -32,6 +33,7 @@ enable-wide-area=no
 [publish]
 disable-publishing=yes
 """
+_ESCAPE: Final = re.compile(rb"\\(\d{3}|.)")
 # Avahi writes to a folder of the system's: a mount namespace gives it an empty one. With a process namespace the end of
 # one process is the end of all, also of the bus, which puts itself into the background once it can be used.
 START: Final = """
@@ -43,7 +45,7 @@ exec avahi-daemon --file={directory}/avahi.conf --no-drop-root --no-chroot --no-
 
 @dataclass(frozen=True)
 class Seen:
-    """One service instance as `avahi-browse` resolved it. `texts` are the strings of its TXT record, as they came."""
+    """One service instance as `avahi-browse` resolved it; `texts` are the strings of its TXT record."""
 
     name: str
     host: str
@@ -52,31 +54,44 @@ class Seen:
     texts: tuple[str, ...]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Browser:
-    """`avahi-browse` running; what it says is waited for, however long the network takes."""
+    """`avahi-browse`, as somebody types it who wonders what is on this network."""
 
-    lines: SimpleQueue[str]
-    seen: dict[str, Seen] = field(default_factory=dict)
+    command: tuple[str, ...]
 
-    def until(self, true: Callable[[dict[str, Seen]], bool]) -> dict[str, Seen]:
-        """Read on until what is seen is as wanted: instances by name, without those that said goodbye."""
-        while not true(self.seen):
-            match _fields(self.lines.get(timeout=PATIENCE_S)):
+    def look(self) -> dict[str, Seen]:
+        """What there is now, by name. A cached instance is shown at once, others within about a second."""
+        done = subprocess.run(self.command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+        assert done.returncode == 0, done.stderr
+        seen: dict[str, Seen] = {}
+        for line in done.stdout.splitlines():
+            # Semicolons in a name are escaped; in the texts, which are last, they are not.
+            match line.split(";", maxsplit=9):
                 case ["=", _, "IPv4", name, _, "local", host, address, port, texts]:
-                    self.seen[name] = Seen(name, host, address, int(port), tuple(shlex.split(texts)))
+                    assert name not in seen, f"{name} is there twice"
+                    seen[name] = Seen(name, host, address, int(port), _strings(texts))
                 case ["-", _, "IPv4", name, *_]:
-                    self.seen.pop(name, None)
+                    seen.pop(name, None)
                 case ["+", *_]:
                     pass
                 case fields:
                     raise AssertionError(f"avahi-browse said {fields}")
-        return self.seen
+        return seen
+
+    def until(self, true: Callable[[dict[str, Seen]], bool]) -> dict[str, Seen]:
+        """Look again until it is as wanted; only what never comes is stopped by the bound."""
+        bound = time.monotonic() + PATIENCE_S
+        while time.monotonic() < bound:
+            seen = self.look()
+            if true(seen):
+                return seen
+        raise AssertionError(seen)
 
 
 @contextmanager
 def avahi(host: Host, directory: Path) -> Iterator[Browser]:
-    """Avahi on this host, browsing for our service."""
+    """Avahi on this host."""
     directory.mkdir()
     bus = directory / "bus"
     (directory / "bus.conf").write_text(BUS.format(bus=bus), encoding="utf-8")
@@ -96,9 +111,8 @@ def avahi(host: Host, directory: Path) -> Iterator[Browser]:
         while "Server startup complete" not in said:
             said = daemon.get(timeout=PATIENCE_S)
             assert said, "avahi did not start"
-        browse = ("avahi-browse", "--parsable", "--resolve", SERVICE_TYPE.removesuffix(".local."))
-        with _running([*host.namespace.inside, "env", f"DBUS_SYSTEM_BUS_ADDRESS=unix:path={bus}", *browse]) as lines:
-            yield Browser(lines)
+        browse = ("avahi-browse", "--parsable", "--resolve", "--terminate", SERVICE_TYPE.removesuffix(".local."))
+        yield Browser((*host.namespace.inside, "env", f"DBUS_SYSTEM_BUS_ADDRESS=unix:path={bus}", *browse))
 
 
 @contextmanager
@@ -125,7 +139,11 @@ def _running(command: list[str]) -> Iterator[SimpleQueue[str]]:
         output.close()
 
 
-def _fields(line: str) -> list[str]:
-    """Avahi separates by semicolons and escapes those that are in a name."""
-    assert line, "avahi ended"
-    return line.rstrip("\n").split(";", maxsplit=9)
+def _strings(texts: str) -> tuple[str, ...]:
+    """Quoted strings, the last one first, with a decimal number for each byte that is not printable ASCII."""
+    strings = re.findall(r'"((?:[^"\\]|\\.)*)"', texts)
+    return tuple(_ESCAPE.sub(_byte, text.encode()).decode() for text in reversed(strings))
+
+
+def _byte(escape: re.Match[bytes]) -> bytes:
+    return bytes([int(escape[1])]) if len(escape[1]) == 3 else escape[1]
