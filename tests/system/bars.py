@@ -115,6 +115,28 @@ def clone(image: Path, copy: Path) -> Path:
     return copy
 
 
+def open_all(bars: Iterable[Bar]) -> None:
+    """Start these at once, and hold its own wristband to each."""
+    opening = list(bars)
+    for bar in opening:
+        bar.open()
+    for bar in opening:
+        bar.running.until("ready")
+        bar.hold(bar.own_wristband)
+
+
+def links(bar: Bar) -> set[str]:
+    """The names of those to whom it has a link now."""
+    return set(status(bar.running)["links"])
+
+
+def until_parted(bar: Bar, peers: set[str]) -> None:
+    """Wait until it has noticed of all of these, to whom it had a link, that they are gone."""
+    missing = set(peers)
+    while missing:
+        missing.discard(bar.running.until("parted")["peer"])
+
+
 def ring(bars: Iterable[Bar], text: str, times: int = 1) -> None:
     """The same order at each of these bars at once, so many times; each is paid."""
     selling = list(bars)
@@ -133,15 +155,16 @@ def settle(bars: Sequence[Bar]) -> str:
     hangs is stopped by the bound.
     """
     bound = time.monotonic() + SETTLED_S_MAX
-    while time.monotonic() < bound:
+    while True:
         told = [status(bar.running) for bar in bars]
         if len({line["digest"] for line in told}) == 1:
             digest: str = told[0]["digest"]
             return digest
-        least = min(zip(told, bars, strict=True), key=lambda pair: int(pair[0]["entries"]))[1]
+        pairs = list(zip(told, bars, strict=True))
+        assert time.monotonic() < bound, {bar.name: (line["entries"], line["links"]) for line, bar in pairs}
+        least = min(pairs, key=lambda pair: int(pair[0]["entries"]))[1]
         with suppress(queue.Empty):
             least.running.until_within(ASK_AGAIN_S, "held")
-    raise AssertionError({bar.name: (line["entries"], line["links"]) for bar, line in zip(bars, told, strict=True)})
 
 
 def stop(bars: Iterable[Bar]) -> None:

@@ -43,7 +43,8 @@ def _tell(frame: bytes) -> None:
 
 
 def _say(event: str, **fields: str) -> None:
-    print(json.dumps({"event": event, **fields}), flush=True)
+    sys.stdout.write(f"{json.dumps({'event': event, **fields})}\n")
+    sys.stdout.flush()
 
 
 def dial_in(frame: bytes) -> tuple[str, str] | None:

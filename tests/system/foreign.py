@@ -20,7 +20,8 @@ PROGRAMS: Final = ("dbus-daemon", "avahi-daemon", "avahi-browse", "unshare", "mo
 PATIENCE_S: Final = 60
 BUS: Final = """<busconfig>
 <type>session</type><listen>unix:path={bus}</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/></policy>
+<policy context="default"><allow eavesdrop="true"/><allow own="*"/></policy>
 </busconfig>
 """
 AVAHI: Final = f"""[server]
@@ -82,11 +83,9 @@ class Browser:
     def until(self, true: Callable[[dict[str, Seen]], bool]) -> dict[str, Seen]:
         """Look again until it is as wanted; only what never comes is stopped by the bound."""
         bound = time.monotonic() + PATIENCE_S
-        while time.monotonic() < bound:
-            seen = self.look()
-            if true(seen):
-                return seen
-        raise AssertionError(seen)
+        while not true(seen := self.look()):
+            assert time.monotonic() < bound, seen
+        return seen
 
 
 @contextmanager

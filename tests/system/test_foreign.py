@@ -14,7 +14,7 @@ from tests.factory import Venue
 from tests.programs import Program
 from tests.system.foreign import PROGRAMS, avahi
 from tests.system.lan import Host, Lan, lacking, lan
-from tests.system.processes import NODE, Enrolled, aborts, status, stop, until_held, until_met
+from tests.system.processes import NODE, Enrolled, aborts, status, stop, until_held
 
 TXT_BYTES_MAX = 200
 """RFC 6763, section 6.2: what a TXT record should be at most, if it is to be cheap."""
@@ -82,7 +82,7 @@ def test_foreign_mdns_client_sees_each_node_where_it_is_and_nothing_that_is_not_
 
 
 def _keeps_the_rules_of_txt_records(texts: tuple[str, ...]) -> None:
-    """RFC 6763, sections 6.2 to 6.5 and 6.7: short, `key=value`, keys of at most nine printable ASCII, version first."""
+    """RFC 6763, sections 6.2 to 6.7: short, `key=value`, keys of at most nine printable ASCII, version first."""
     assert sum(1 + len(text.encode()) for text in texts) <= TXT_BYTES_MAX
     keys = [text.partition("=")[0] for text in texts]
     assert keys[0] == "v"
@@ -121,9 +121,8 @@ def test_two_venues_on_one_network_never_dial_each_other(place: Lan, programs: E
             assert all(link.startswith(name) for link in status(program)["links"])
             assert not [line for line in program.seen if line["event"] == "note"]
         stop(programs_of_one)
-    for name, devices_of_one in devices.items():
-        logs = devices_of_one[0].logs()
-        assert len(logs) == 4
+    for devices_of_one in devices.values():
+        assert len(devices_of_one[0].logs()) == 4
     addresses = {name: {host.address for host in hosts[name]} for name in venues}
     dials = _dials(switch)
     assert dials

@@ -11,7 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.bars import Bar, clone, enrol, held, make_venue, ring, settle, stop, taps_held
+from tests.system.bars import (
+    Bar,
+    clone,
+    enrol,
+    held,
+    links,
+    make_venue,
+    open_all,
+    ring,
+    settle,
+    stop,
+    taps_held,
+    until_parted,
+)
 from tests.system.lan import Lan, lacking, lan
 
 
@@ -37,15 +50,16 @@ def test_bars_partitioned_killed_and_readdressed_end_byte_identical_with_every_t
     venue = make_venue(tmp_path / "venue", "Riverside")
     bars = [enrol(venue, place.host(f"bar {index}", "hall"), tmp_path, programs) for index in range(6)]
     first, killed, staying, moved, readdressed, late = bars
-    _open(bars[:5])
+    open_all(bars[:5])
     settle(bars[:5])
     ring(bars[:5], "topup 20.00")
     settle(bars[:5])
     copy = clone(first.own_wristband, tmp_path / "copy")
 
-    for bar in (moved, readdressed):
+    hall, yard = {bar.name for bar in bars[:3]}, {bar.name for bar in bars[3:]}
+    across = {bar.name: links(bar) & (yard if bar.name in hall else hall) for bar in bars[:5]}
+    for bar in (moved, readdressed, late):
         place.plug(bar.host, "yard")
-    place.plug(late.host, "yard")
     late.open()
     ring(bars[:5], "sale 0.50", times=4)
     killed.kill()
@@ -56,6 +70,8 @@ def test_bars_partitioned_killed_and_readdressed_end_byte_identical_with_every_t
     readdressed.host.take_address("10.88.7.7")
     alive = [first, staying, moved, readdressed, late]
     ring(alive, "sale 0.20", times=2)
+    for bar in (first, staying, moved, readdressed):
+        until_parted(bar, across[bar.name] - {line["peer"] for line in bar.running.seen if line["event"] == "parted"})
 
     for bar in (moved, readdressed, late):
         place.plug(bar.host, "hall")
@@ -70,14 +86,6 @@ def test_bars_partitioned_killed_and_readdressed_end_byte_identical_with_every_t
         assert {frozenset(tap["reader"] for tap in line["taps"]) for line in conflicts} == {
             frozenset({first.name, moved.name})
         }
-
-
-def _open(bars: Sequence[Bar]) -> None:
-    for bar in bars:
-        bar.open()
-    for bar in bars:
-        bar.running.until("ready")
-        bar.hold(bar.own_wristband)
 
 
 def _hold_the_same(bars: Sequence[Bar]) -> None:
