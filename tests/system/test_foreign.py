@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,26 +13,11 @@ from mesh.shell.discovery import SERVICE_TYPE
 from tests.factory import Venue
 from tests.programs import Program
 from tests.system.foreign import PROGRAMS, avahi
-from tests.system.lan import Host, Lan, lacking, lan
+from tests.system.lan import Host, Lan
 from tests.system.processes import NODE, Enrolled, aborts, status, stop, until_held
 
 TXT_BYTES_MAX = 200
 """RFC 6763, section 6.2: what a TXT record should be at most, if it is to be cheap."""
-
-
-@pytest.fixture
-def place(require_system: Callable[[bool, str], None]) -> Iterator[Lan]:
-    lacks = lacking()
-    require_system(not lacks, lacks)
-    with lan() as made:
-        yield made
-
-
-@pytest.fixture
-def programs() -> Iterator[ExitStack]:
-    """Everything that was started ends before the network does."""
-    with ExitStack() as stack:
-        yield stack
 
 
 def run(host: Host, device: Enrolled, zone: str = "north") -> Program:
@@ -93,7 +78,6 @@ def _keeps_the_rules_of_txt_records(texts: tuple[str, ...]) -> None:
     assert SERVICE_TYPE == "_tapmesh._tcp.local."
 
 
-@pytest.mark.proves("M7")
 def test_two_venues_on_one_network_never_dial_each_other(place: Lan, programs: ExitStack, tmp_path: Path) -> None:
     """Two festivals on one field. The last device of each hears both: the others are as easy to find as its own."""
     switch = programs.enter_context(
