@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -32,20 +33,21 @@ from tests.system.bars import (  # noqa: E402
     clone,
     enrol,
     held,
-    links,
+    hold_all,
     make_venue,
     open_all,
     ring,
     settle,
     stop,
     taps_held,
-    until_parted,
+    ties,
 )
-from tests.system.lan import Lan, lan  # noqa: E402
+from tests.system.lan import Host, Lan, lan  # noqa: E402
 from tests.system.processes import NODE, Enrolled  # noqa: E402
 
 NODES: Final = 12
 IDLE_S: Final = 60.0
+PAIRS: Final = 4
 APART_S: Final = 60.0
 """Long enough for the questions of mDNS to have become rare."""
 Result = dict[str, Any]
@@ -89,15 +91,16 @@ def sent(bars: Sequence[Bar]) -> list[int]:
 def partition(place: Lan, segments: dict[str, list[Bar]]) -> None:
     """Plug each segment into a switch of its own, sell, and wait until every link across was given up."""
     live = [bar for bars in segments.values() for bar in bars]
-    before = {bar.name: links(bar) for bar in live}
-    where = {bar.name: segment for segment, bars in segments.items() for bar in bars}
+    before = [ties(bar) for bar in live]
+    names = {segment: {bar.name for bar in bars} for segment, bars in segments.items()}
     for segment, bars in segments.items():
         for bar in bars:
             place.plug(bar.host, segment)
-    ring(live, "sale 0.30", times=2)
-    for bar in live:
-        across = {name for name in before[bar.name] if where[name] != where[bar.name]}
-        until_parted(bar, across - {line["peer"] for line in bar.running.seen[-60:] if line["event"] == "parted"})
+    ring(live, "sale 0.10", times=5)
+    for tied in before:
+        for inside in names.values():
+            if tied.bar.name not in inside:
+                tied.until_parted(inside)
     ring(live, "sale 0.20")
 
 
@@ -115,34 +118,40 @@ def heal(place: Lan, bars: Sequence[Bar], switch: str) -> Result:
 
 def notice(place: Lan, peers: Sequence[Bar], gone: Bar, *, power_lost: bool) -> Result:
     """How long until every peer that had a link to a node says that it is gone, and what is left is one mesh."""
-    linked = [bar for bar in peers if gone.name in links(bar)]
+    before = [ties(bar) for bar in peers]
     watch = Stopwatch()
     if power_lost:
         place.cut(gone.host)
     gone.kill()
-    for bar in linked:
-        until_parted(bar, {gone.name})
-    return {"peers_linked": len(linked), "all_noticed_s": watch.read()}
+    for tied in before:
+        tied.until_parted({gone.name})
+    return {"peers_linked": sum(gone.name in tied.names for tied in before), "all_noticed_s": watch.read()}
 
 
 def strangers(place: Lan, directory: Path, programs: ExitStack) -> float:
-    """Two nodes of a venue that never heard of each other, on two networks that are joined after a minute."""
-    venue = Venue("Strangers")
-    hosts = [place.host(f"stranger {index}", f"island{index}") for index in range(2)]
-    devices = [Enrolled(venue, directory, host.name, Role.READER) for host in hosts]
-    running = [
-        programs.enter_context(host.program(NODE, "run", "--dir", device.directory, "--zone", "field", "--json"))
-        for host, device in zip(hosts, devices, strict=True)
-    ]
-    for program in running:
-        program.until("ready")
+    """Pairs of nodes that never heard of each other, on networks that are joined after a minute: until all have met."""
+    pairs: list[list[tuple[Host, Program]]] = []
+    for number in range(PAIRS):
+        venue = Venue(f"Strangers {number}")
+        pairs.append([])
+        for side in ("left", "right"):
+            host = place.host(f"{side} {number}", f"{side}{number}")
+            device = Enrolled(venue, directory / str(number), host.name, Role.READER)
+            options = ("--dir", device.directory, "--zone", "field", "--json")
+            pairs[-1].append((host, programs.enter_context(host.program(NODE, "run", *options))))
+    for pair in pairs:
+        for _, program in pair:
+            program.until("ready")
     time.sleep(APART_S)
     watch = Stopwatch()
-    place.plug(hosts[1], "island0")
-    running[0].until_within(300, "met")
+    for number, (_, (right, _)) in enumerate(pairs):
+        place.plug(right, f"left{number}")
+    for (_, left), _ in pairs:
+        left.until_within(300, "met")
     took = watch.read()
-    for program in running:
-        program.kill()
+    for pair in pairs:
+        for _, program in pair:
+            program.kill()
     return took
 
 
@@ -154,7 +163,7 @@ def idle(bars: Sequence[Bar]) -> Result:
     rates = [(after - before) / took for after, before in zip(sent(bars), bytes_before, strict=True)]
     cpu = [(cpu_s(bar.running) - before) / took for bar, before in zip(bars, cpu_before, strict=True)]
     return {
-        "links_per_node": {"median": median([len(links(bar)) for bar in bars])},
+        "links_per_node": {"median": median([len(ties(bar).names) for bar in bars])},
         "bytes_sent_per_node_s": {"median": round(median(rates)), "most": round(max(rates))},
         "cpu_share_per_node": {"median": round(median(cpu), 4), "most": round(max(cpu), 4)},
     }
@@ -166,13 +175,15 @@ def evening(place: Lan, directory: Path, programs: ExitStack) -> tuple[list[Bar]
     bars = [enrol(venue, place.host(f"bar {index}", "hall"), directory, programs) for index in range(NODES)]
     early, late = bars[:-1], bars[-1]
     result: Result = {}
-    open_all(early)
     watch = Stopwatch()
+    open_all(early)
+    result["all_ready_s"] = watch.read()
     settle(early)
-    result["found_each_other_s"] = watch.read()
+    result["all_ready_and_identical_s"] = watch.read()
+    hold_all(early)
     say("top-ups and sales")
     ring(early, "topup 30.00")
-    ring(early, "sale 0.50", times=5)
+    ring(early, "sale 0.10", times=20)
     watch = Stopwatch()
     settle(early)
     result["identical_after_the_last_tap_s"] = watch.read()
@@ -187,6 +198,7 @@ def evening(place: Lan, directory: Path, programs: ExitStack) -> tuple[list[Bar]
     place.plug(early[9].host, "hall")
     segments = {"hall": early[:4], "yard": early[4:7], "hill": early[7:9]}
     open_all([late])
+    hold_all([late])
     partition(place, segments)
     early[5].hold(copy)
     early[5].pay("sale 0.70")
@@ -201,6 +213,7 @@ def evening(place: Lan, directory: Path, programs: ExitStack) -> tuple[list[Bar]
 
     say("two halves, while killed nodes come back on one side")
     open_all([early[9], early[10]])
+    hold_all([early[9], early[10]])
     everyone = [*early, late]
     settle(everyone)
     partition(place, {"hall": everyone[:6], "yard": everyone[6:]})
@@ -230,6 +243,12 @@ def account(bars: Sequence[Bar], root: Path) -> Result:
     }
 
 
+def commit() -> str:
+    """What was measured."""
+    described = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(described, check=False, capture_output=True, text=True).stdout.strip()
+
+
 def main(target: Path) -> None:
     watch = Stopwatch()
     with TemporaryDirectory() as directory, lan() as place, ExitStack() as programs:
@@ -243,12 +262,13 @@ def main(target: Path) -> None:
     result = {
         "nodes": NODES,
         "at_the_end": at_the_end,
-        "strangers_joined_after_a_minute_met_s": apart,
+        "strangers": {"pairs": PAIRS, "apart_s": APART_S, "all_met_s": apart},
         **result,
         "bytes_per_node": {way: {"median": median(v), "most": max(v)} for way, v in _ways(moved).items()},
         "cpu_s_per_node": {"median": median(cpu), "most": max(cpu)},
         "peak_mib_per_node": {"median": median(peaks), "most": max(peaks)},
         "wall_s": round(watch.read()),
+        "commit": commit(),
         "machine": f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}",
     }
     target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -116,25 +116,40 @@ def clone(image: Path, copy: Path) -> Path:
 
 
 def open_all(bars: Iterable[Bar]) -> None:
-    """Start these at once, and hold its own wristband to each."""
+    """Start these at once."""
     opening = list(bars)
     for bar in opening:
         bar.open()
     for bar in opening:
         bar.running.until("ready")
+
+
+def hold_all(bars: Iterable[Bar]) -> None:
+    """Hold its own wristband to each."""
+    for bar in bars:
         bar.hold(bar.own_wristband)
 
 
-def links(bar: Bar) -> set[str]:
-    """The names of those to whom it has a link now."""
-    return set(status(bar.running)["links"])
+@dataclass(frozen=True)
+class Ties:
+    """The names of those to whom a bar had links, and how many lines it had said by then."""
+
+    bar: Bar
+    names: set[str]
+    said: int
+
+    def until_parted(self, peers: set[str]) -> None:
+        """Wait until it has said since then, of all of these that it had links to, that they are gone."""
+        since = self.bar.running.seen[self.said :]
+        missing = self.names & peers - {line["peer"] for line in since if line["event"] == "parted"}
+        while missing:
+            missing.discard(self.bar.running.until("parted")["peer"])
 
 
-def until_parted(bar: Bar, peers: set[str]) -> None:
-    """Wait until it has noticed of all of these, to whom it had a link, that they are gone."""
-    missing = set(peers)
-    while missing:
-        missing.discard(bar.running.until("parted")["peer"])
+def ties(bar: Bar) -> Ties:
+    """To whom it has links now."""
+    linked = set(status(bar.running)["links"])
+    return Ties(bar, linked, len(bar.running.seen))
 
 
 def ring(bars: Iterable[Bar], text: str, times: int = 1) -> None:

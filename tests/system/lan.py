@@ -142,6 +142,10 @@ class Lan:
         """Pull its cable out: no carrier on either end."""
         self.core.ip(f"link set {host.port} down")
 
+    def deafen(self, host: Host) -> None:
+        """No multicast reaches it any more; it is heard as before. Some access points do this to sleeping radios."""
+        self.core.ip(f"link set {host.port} type bridge_slave mcast_flood off")
+
     def close(self) -> None:
         for namespace in (*(host.namespace for host in self.hosts), self.core):
             namespace.close()

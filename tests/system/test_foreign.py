@@ -6,8 +6,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
 from mesh.core.kinds import Role
 from mesh.shell.discovery import SERVICE_TYPE
 from tests.factory import Venue
