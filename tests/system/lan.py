@@ -40,7 +40,7 @@ class Namespace:
         assert self._holder.stdout is not None
         if self._holder.stdout.readline() != b"ready\n":
             _, complaint = self._holder.communicate(timeout=PATIENCE_S)
-            raise PermissionError(complaint.decode())
+            raise PermissionError(complaint.decode().strip())
 
     @property
     def pid(self) -> int:
