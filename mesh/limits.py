@@ -139,6 +139,11 @@ VENUE_NAME_CHARS_MAX: Final = 64
 DISCOVERED_NAMES_MAX: Final = 1024
 """Instances of our service on the local network that are followed at once."""
 PEER_ADDRESSES_MAX: Final = 8
+ANNOUNCED_AGAIN_S_MIN: Final = 10.0
+ANNOUNCED_AGAIN_S_MAX: Final = 60.0
+"""A node announces itself again within these, and a quarter: networks that are joined late find each other by it."""
+ANNOUNCEMENTS_PER_S_MAX: Final = 5.0
+"""Of all nodes on one network together, where the bounds above leave room; each is about 250 bytes of multicast."""
 
 # --- Programs -----------------------------------------------------------------------------------------------------
 COMMAND_BYTES_MAX: Final = 4096

@@ -8,6 +8,7 @@ from typing import Final
 
 import trio
 
+from mesh.cli_node import tell_status
 from mesh.core.currency import Currency
 from mesh.core.kinds import Lane, Operation, Role
 from mesh.errors import LocalError
@@ -87,6 +88,9 @@ async def serve(program: Program, radio: Antenna) -> None:
         async for line in program.commands():
             if line == "quit":
                 break
+            if line == "status":
+                tell_status(program)
+                continue
             try:
                 await send.send(parse_command(line, venue.currency))
             except LocalError as error:
@@ -110,7 +114,7 @@ def parse_command(line: str, currency: Currency) -> Command:
         case _:
             raise LocalError(
                 f"unknown command {line!r}, nothing was charged; there are: sale 6.50, topup 20.00, cancel, served, "
-                f"not-served, quit"
+                f"not-served, status, quit"
             )
 
 

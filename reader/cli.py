@@ -23,7 +23,7 @@ def run(options: Options, device_path: str) -> None:
 
     \b
     Orders come from standard input:
-      sale 6.50    topup 20.00    cancel    served    not-served    quit
+      sale 6.50    topup 20.00    cancel    served    not-served    status    quit
     An order waits until a wristband is held to the reader or it is cancelled.
     """
     # Here, because nfcpy takes time to import, and asking for help should not.

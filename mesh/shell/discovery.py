@@ -5,6 +5,9 @@ A node announces `NODE._tapmesh._tcp.local.`, where NODE is 16 hex digits derive
 say anything on a network. It only tells where to try; who is there is decided by TLS, and whether a peer still lives by
 the link itself, because a device that loses power says no goodbye.
 
+Questions become rare, once an hour in the end, and what was said once is not heard on a cable that is plugged in later.
+So a node says again and again that it is here, the less often the more there are; ADR 96.
+
 A reader sells without a network. Where there is no interface this says so once, :class:`NoNetwork`, and tries again.
 
 zeroconf calls back in its own thread. Only the name is handed over, through `TrioToken.run_sync_soon`, into a table
@@ -14,7 +17,7 @@ with one place a name, so that nothing is queued twice; whatever is not of use i
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,7 +37,14 @@ from zeroconf import (
     Zeroconf,
 )
 
-from mesh.limits import DISCOVERED_NAMES_MAX, PEER_ADDRESSES_MAX, ZONE_CHARS_MAX
+from mesh.limits import (
+    ANNOUNCED_AGAIN_S_MAX,
+    ANNOUNCED_AGAIN_S_MIN,
+    ANNOUNCEMENTS_PER_S_MAX,
+    DISCOVERED_NAMES_MAX,
+    PEER_ADDRESSES_MAX,
+    ZONE_CHARS_MAX,
+)
 
 SERVICE_TYPE: Final = "_tapmesh._tcp.local."
 PROTOCOL_VERSION: Final = "1"
@@ -158,7 +168,7 @@ async def _discover(
     try:
         await trio.to_thread.run_sync(partial(ServiceBrowser, zeroconf, SERVICE_TYPE, handlers=[on_change]))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_announce, zeroconf, own)
+            nursery.start_soon(_announce, zeroconf, own, heard.known)
             nursery.start_soon(_look_up, zeroconf, own, heard, send)
             await _follow_interfaces(zeroconf, own, interfaces)
             nursery.cancel_scope.cancel()
@@ -182,11 +192,32 @@ async def _follow_interfaces(zeroconf: Zeroconf, own: Announcement, interfaces: 
             return
 
 
-async def _announce(zeroconf: Zeroconf, own: Announcement) -> None:
+async def _announce(zeroconf: Zeroconf, own: Announcement, known: Collection[str]) -> None:
     info = service_info(own)
     # The name is derived from the node's key: who holds it already is this node's own echo from before a restart.
     with suppress(NonUniqueNameException):
         await trio.to_thread.run_sync(partial(zeroconf.register_service, info, cooperating_responders=True))
+    await keep_announcing(zeroconf, own, known)
+
+
+async def keep_announcing(zeroconf: Zeroconf, own: Announcement, known: Collection[str]) -> None:
+    """Say again and again that this node is here, unasked (RFC 6762, section 8.3); `known` are the others now."""
+    while True:
+        await trio.sleep(pause_s(own.node, len(known)))
+        # As it is now: an address may have changed since.
+        zeroconf.send(zeroconf.generate_service_broadcast(service_info(own), None))
+
+
+def pause_s(node: str, known: int) -> float:
+    """How long to say nothing, with so many others to be heard. Nodes of different names never keep in step.
+
+    >>> pause_s("0000000000000000", 0), pause_s("ffffffffffffffff", 0)
+    (7.5, 12.5)
+    >>> pause_s("8000000000000000", 150), pause_s("8000000000000000", 10_000)
+    (30.0, 60.0)
+    """
+    pause = min(ANNOUNCED_AGAIN_S_MAX, max(ANNOUNCED_AGAIN_S_MIN, known / ANNOUNCEMENTS_PER_S_MAX))
+    return pause * (0.75 + 0.5 * int(node, 16) / 16**_NODE_DIGITS)
 
 
 async def _look_up(zeroconf: Zeroconf, own: Announcement, heard: _Heard, send: trio.MemorySendChannel[Notice]) -> None:

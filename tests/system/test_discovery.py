@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 import trio
 import trio.testing
-from zeroconf import ServiceInfo
+from zeroconf import ServiceInfo, Zeroconf
 
 from mesh.core.kinds import Role
 from mesh.core.zone import accepts_zone
@@ -21,6 +22,8 @@ from mesh.shell.discovery import (
     PeerLost,
     discovery,
     instance_name,
+    keep_announcing,
+    pause_s,
     peer_of,
     service_info,
 )
@@ -74,6 +77,33 @@ async def test_device_without_a_network_says_so_once_and_goes_on(autojump_clock:
             assert isinstance(await notices.receive(), NoNetwork)
             await notices.receive()
     assert patience.cancelled_caught
+
+
+async def test_node_says_again_that_it_is_here_to_those_whose_cable_is_plugged_in_later(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as late, closing(Zeroconf(interfaces=LOOPBACK)) as zeroconf:
+        late.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        late.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        late.bind(("224.0.0.251", 5353))
+        group = socket.inet_aton("224.0.0.251") + socket.inet_aton("127.0.0.1")
+        late.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+        late.settimeout(DEADLINE_S)
+
+        def hear() -> None:
+            while BAR_A.node.encode() not in late.recv(9000):
+                pass
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_announcing, zeroconf, BAR_A, ())
+            await trio.to_thread.run_sync(hear)
+            nursery.cancel_scope.cancel()
+
+
+def test_announcements_of_any_number_of_nodes_do_not_fill_the_network() -> None:
+    nodes = [f"{index * 16**16 // 300:016x}" for index in range(300)]
+    assert 4.5 <= sum(1 / pause_s(node, len(nodes)) for node in nodes) <= 5.5
+    assert 10 / 12.5 <= sum(1 / pause_s(node, 10) for node in nodes[::30]) <= 10 / 7.5
 
 
 def _heard(**changes: str | None) -> ServiceInfo:

@@ -149,6 +149,19 @@ def test_a_rolled_back_wristband_is_declined_naming_where_it_was_spent(bar: Bar,
     assert red["reason"] == "older_state" and "EUR 6.50 at Bar " in red["staff"] and len(red["taps"]) == 1
 
 
+def test_reader_says_what_it_holds_and_who_is_linked_when_asked(bar: Bar, band: Path) -> None:
+    reader = bar.reader()
+    reader.type("status")
+    before = reader.until("status")
+    reader.type("topup 20.00")
+    bar.wristband(band)
+    outcome(reader)
+    reader.type("status")
+    after = reader.until("status")
+    assert after["entries"] > before["entries"]
+    assert after["links"] == []
+
+
 def test_one_device_runs_once(bar: Bar) -> None:
     bar.reader()
     other = run(READER, "run", "--dir", bar.directory, "--device", "udp:127.0.0.1:1", "--no-mdns")
