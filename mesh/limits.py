@@ -34,6 +34,7 @@ FRONTIER_LOGS_PER_FRAME_MAX: Final = 4096
 LOCATOR_IDS_MAX: Final = 40
 """Known ids at exponentially growing distances: 32 for the longest log, and the heads of forks."""
 ANNOUNCE_LOGS_PER_FRAME_MAX: Final = 4096
+KEPT_LOGS_PER_FRAME_MAX: Final = 4096
 BRANCHES_PER_LOG_MAX: Final = 16
 """Heads and islands of one log that are held; more are named and stay where they were received."""
 WANTS_IN_FLIGHT_PER_LINK_MAX: Final = 4096
@@ -64,6 +65,11 @@ REPLICA_PENDING_BYTES_MAX: Final = 8 * 1024 * 1024
 """Accepted and not yet written: beyond this, links are not read until the disk has caught up."""
 OUTBOX_BYTES_MAX: Final = 16 * 1024 * 1024
 """What waits for a slow peer; beyond this the link is closed and the peer compares again when it is back."""
+
+REPLICA_SYNC_S: Final = 2.0
+"""Others' entries are on the disk for good at most this long after they were written, and a commit later."""
+KEPT_HOLDERS_MAX: Final = 8
+"""Devices that an author remembers as keeping one of its logs: those that keep most."""
 
 # --- Cards ------------------------------------------------------------------------------------------------------
 AMOUNT_MINOR_MAX: Final = 2**31 - 1
@@ -140,6 +146,19 @@ PEER_ADDRESSES_MAX: Final = 8
 # --- Programs -----------------------------------------------------------------------------------------------------
 COMMAND_BYTES_MAX: Final = 4096
 """One line typed at a running program."""
+
+STATUS_REQUEST_BYTES_MAX: Final = 64
+"""One question of `tapmesh status` at a running program."""
+STATUS_ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
+STATUS_CLIENTS_MAX: Final = 8
+"""Who may ask at once; one more is told so and let go."""
+STATUS_SEND_S_MAX: Final = 2.0
+"""How long whoever asked may take to read an answer; then it is let go."""
+STATUS_IDLE_S_MAX: Final = 60.0
+STATUS_PAUSE_S: Final = 0.2
+"""An answer is given again for this long, so that many questions cost no more than one."""
+STATUS_MISSING_LOGS_MAX: Final = 256
+"""Logs known to exist and not held that one answer names; it counts them all."""
 
 # --- Joining by code ----------------------------------------------------------------------------------------------
 JOIN_PLACES_MAX: Final = 1024

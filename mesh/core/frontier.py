@@ -104,6 +104,12 @@ class LogState:
         followed = {branch.prev for branch in self.attached()}
         return sorted(branch.head for branch in self.attached() if branch.head.id not in followed)
 
+    @property
+    def height(self) -> int | None:
+        """The seq up to which the chain that was held first goes, from the genesis on; None without a beginning."""
+        first = self.branches.get(0)
+        return first.head.seq if first is not None and first.attached and first.from_seq == 0 else None
+
     def islands(self) -> list[Island]:
         held = (b for b in self.branches.values() if not b.attached)
         return sorted((Island(b.from_seq, b.head) for b in held), key=lambda island: island.tip)
@@ -222,6 +228,10 @@ class Frontier:
     def bucket(self, index: int) -> list[LogSummary]:
         """The logs of one bucket, ordered by id."""
         return [self.logs[log_id].summary() for log_id in self._buckets[index]]
+
+    def bucket_ids(self, index: int) -> Sequence[bytes]:
+        """The ids of the logs of one bucket, in order."""
+        return self._buckets[index]
 
     def _log_digest(self, log_id: bytes) -> bytes:
         log = self.logs[log_id]

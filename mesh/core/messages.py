@@ -21,6 +21,7 @@ from mesh.limits import (
     ENTRY_SEQ_MAX,
     FRAME_BYTES_MAX,
     FRONTIER_LOGS_PER_FRAME_MAX,
+    KEPT_LOGS_PER_FRAME_MAX,
     LOCATOR_IDS_MAX,
     ZONE_CHARS_MAX,
 )
@@ -46,6 +47,7 @@ class Type(IntEnum):
     ANNOUNCE = 7
     DIGEST = 8
     BYE = 9
+    KEPT = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,16 @@ class Bye:
     reason: str
 
 
-Message: TypeAlias = Hello | Buckets | FrontierPart | Want | Plan | RunMessage | Missing | Announce | Digest | Bye
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """To the author of these logs: everything up to this seq of each is on the sender's disk for good."""
+
+    logs: tuple[tuple[bytes, int], ...]
+
+
+Message: TypeAlias = (
+    Hello | Buckets | FrontierPart | Want | Plan | RunMessage | Missing | Announce | Digest | Bye | Kept
+)
 
 BYE_CHARS_MAX: Final = 200
 
@@ -141,7 +152,7 @@ def encode_message(message: Message) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
-def _shape(message: Message) -> Sequence[Value]:
+def _shape(message: Message) -> Sequence[Value]:  # noqa: PLR0911 - a row for each message
     match message:
         case Hello():
             return [int(Type.HELLO), message.version, message.venue_id, message.zone, message.digest]
@@ -163,6 +174,8 @@ def _shape(message: Message) -> Sequence[Value]:
             return [int(Type.DIGEST), digest]
         case Bye(reason):
             return [int(Type.BYE), reason[:BYE_CHARS_MAX]]
+        case Kept(kept):
+            return [int(Type.KEPT), [[log_id, seq] for log_id, seq in kept]]
 
 
 def _summary_shape(log: LogSummary) -> list[Value]:
@@ -171,7 +184,7 @@ def _summary_shape(log: LogSummary) -> list[Value]:
     return [log.log_id, heads, islands]
 
 
-def decode_message(frame: bytes) -> Message:
+def decode_message(frame: bytes) -> Message:  # noqa: PLR0911 - a row for each message
     """Parse one frame without its length, or raise a `PeerError`."""
     shape = decode_array(frame, bytes_max=FRAME_BYTES_MAX)
     if not shape or type(shape[0]) is not int:
@@ -197,6 +210,8 @@ def decode_message(frame: bytes) -> Message:
             return Digest(_id(digest))
         case [Type.BYE, str(reason)] if len(reason) <= BYE_CHARS_MAX:
             return Bye(reason)
+        case [Type.KEPT, list(kept)] if len(kept) <= KEPT_LOGS_PER_FRAME_MAX:
+            return Kept(tuple(map(_height, kept)))
         case _:
             raise BadMessage(f"a message of type {shape[0]} does not have this shape")
 
@@ -241,6 +256,14 @@ def _announced(value: object) -> tuple[bytes, Position]:
             return _log_id(log_id), Position(_seq(seq), _id(identifier))
         case _:
             raise BadMessage("an announced head is [log_id(16), seq, id(32)]")
+
+
+def _height(value: object) -> tuple[bytes, int]:
+    match value:
+        case [log_id, seq]:
+            return _log_id(log_id), _seq(seq)
+        case _:
+            raise BadMessage("what is kept of a log is [log_id(16), seq]")
 
 
 def _summary(value: object) -> LogSummary:

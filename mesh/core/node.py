@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from mesh.core.backing import Backing
 from mesh.core.catching_up import CatchingUp, Step
 from mesh.core.certificate import DeviceCertificate, VenueRoot
 from mesh.core.chain import Genesis, Run, check_run, parse_genesis, split_run, verify_tip
@@ -37,6 +38,7 @@ from mesh.core.events import (
     Send,
     Serve,
     SignatureFailed,
+    Stored,
     Tick,
 )
 from mesh.core.frontier import (
@@ -58,6 +60,7 @@ from mesh.core.messages import (
     Digest,
     FrontierPart,
     Hello,
+    Kept,
     Message,
     Missing,
     Plan,
@@ -66,6 +69,7 @@ from mesh.core.messages import (
     encode_message,
 )
 from mesh.core.printable import printable
+from mesh.core.progress import Linked, NodeStatus, Offer, Progress
 from mesh.core.revocation import Revocations, parse_statement
 from mesh.core.session import Session
 from mesh.core.zone import accepts_zone
@@ -140,6 +144,8 @@ class Node:
         self._catching_up = CatchingUp()
         self._wants = Wants(self.frontier.holds)
         self._news_since: float | None = None
+        self._progress = Progress(self.frontier)
+        self._backing = Backing(self.frontier, self._intake.own, self._intake.contested_from)
 
     # -- Interface -------------------------------------------------------------------------------------------------
 
@@ -161,6 +167,8 @@ class Node:
                 self._intake.compared(token, entries, effects)
             case SignatureFailed(log_id, seq):
                 self._intake.contest(log_id, seq, effects)
+            case Stored(heights):
+                effects += self._backing.stored(heights, self.links)
             case Moved(zone):
                 self.zone = zone
                 for link in list(self._links):
@@ -226,6 +234,12 @@ class Node:
         """Logs of which something is known to exist and is not held yet."""
         return self._wants.pending_logs()
 
+    def status(self, now: float) -> NodeStatus:
+        """What is held and what is not, who the peers are and how far each is, and who keeps this device's own logs."""
+        links = [Linked(number, link.peer, link.zone, link.has) for number, link in self._links.items() if link.live]
+        offers = (Offer(log_id, link, target) for log_id, link, target in self._wants.offers())
+        return self._progress.status(links, offers, self._backing.own_logs(self.revocations), now)
+
     # -- Messages --------------------------------------------------------------------------------------------------
 
     def _on_link(self, number: int, effects: list[Effect], work: Callable[[], None]) -> None:
@@ -259,6 +273,7 @@ class Node:
 
     def _forget(self, number: int) -> None:
         self._links.pop(number, None)
+        self._progress.link_down(number)
         self._catching_up.link_down(number)
         self._wants.link_down(number)
 
@@ -280,19 +295,20 @@ class Node:
                     raise WrongZone(f"a {self.zone!r} node takes zone {zone!r} only from couriers and gateways")
                 link.live, link.zone = True, zone
                 effects.append(Met(number, link.peer))
+                self._progress.met(number, now)
+                effects += self._backing.met(number, link.peer)
                 self._catching_up.met(number)
                 self._on_digest(number, digest, now, effects)
             case Digest(digest):
                 self._on_digest(number, digest, now, effects)
             case Buckets(digests):
+                self._progress.heard_buckets(number, digests)
                 self._send_frontier(number, digests, effects)
             case FrontierPart(logs):
                 for summary in logs:
                     self._on_summary(number, link, summary)
             case Announce(heads):
-                for log_id, head in heads:
-                    self._heard_of(link, log_id, max(head, link.has.get(log_id, head)))
-                    self._wants.offer(number, log_id, head)
+                self._on_announce(number, link, heads)
             case Want():
                 self._on_want(number, link, message, effects)
             case Missing(log_id, target):
@@ -300,12 +316,16 @@ class Node:
             case Plan(log_id, entries, size):
                 if log_id in link.unplanned:
                     link.unplanned.discard(log_id)
+                    self._progress.planned(number, log_id, entries, size, now)
                     effects.append(PeerPlan(number, log_id, entries, size))
+            case Kept():
+                self._backing.heard(message, link.peer.serial)
             case Bye(reason):
                 self._forget(number)
                 effects.append(Close(number, f"the peer said: {printable(reason)}", blame_peer=False))
 
     def _on_digest(self, number: int, digest: bytes, now: float, effects: list[Effect]) -> None:
+        self._progress.heard_digest(number, digest)
         if self._catching_up.heard(number, digest, self.frontier.digest(), now):
             self._compare(number, effects)
 
@@ -355,6 +375,11 @@ class Node:
         if log is not None:
             for island in summary.islands:
                 self._wants.offer(number, summary.log_id, island.tip, piece=True)
+
+    def _on_announce(self, number: int, link: _Link, heads: tuple[tuple[bytes, Position], ...]) -> None:
+        for log_id, head in heads:
+            self._heard_of(link, log_id, max(head, link.has.get(log_id, head)))
+            self._wants.offer(number, log_id, head)
 
     @staticmethod
     def _heard_of(link: _Link, log_id: bytes, head: Position) -> None:
@@ -409,6 +434,7 @@ class Node:
         verify_tip(run, genesis.certificate.log_key)
         tip = Position(run.last_seq, run.tip_id)
         link.has[log_id] = max(tip, link.has.get(log_id, tip))
+        self._progress.arrived(number, log_id, message.count, len(message.blob), now)
         if log is None:
             verify_signature(entries[0], genesis.certificate.log_key)
             try:

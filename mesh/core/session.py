@@ -24,6 +24,7 @@ from mesh.core.messages import (
     Digest,
     FrontierPart,
     Hello,
+    Kept,
     Message,
     Missing,
     Plan,
@@ -55,6 +56,7 @@ TRANSITIONS: Final[dict[tuple[State, type[Message]], State]] = {
     (State.LIVE, Missing): State.LIVE,
     (State.LIVE, Announce): State.LIVE,
     (State.LIVE, Digest): State.LIVE,
+    (State.LIVE, Kept): State.LIVE,
     (State.LIVE, Bye): State.CLOSED,
 }
 
