@@ -97,6 +97,8 @@ SENTENCE_CHARS_MAX: Final = 400
 RECEIPT_BYTES_MAX: Final = 16 * 1024
 RECEIPT_SET_ASIDE_IDS_MAX: Final = 256
 """Entries set aside that one receipt names; it counts them all."""
+STORE_EPOCHS_MAX: Final = 64
+"""Lives of the service's database that a device remembers; a backup is not restored that often in one event."""
 RECEIPTS_PER_ANSWER_MAX: Final = 256
 """Receipts in one answer; 256 of the largest still fit into a batch."""
 SETTLEMENT_CONNECTIONS_MAX: Final = 64

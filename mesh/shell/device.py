@@ -148,7 +148,8 @@ class Device:
     ) -> None:
         self.identity = identity
         self.surroundings = surroundings
-        self.views = Views(identity.root)
+        self.own_logs: set[bytes] = set()
+        self.views = Views(identity.root, own_logs=self.own_logs)
         self.trust = self.views.trust
         self.cards = self.views.cards
         self.venue = self.views.venue
@@ -163,7 +164,6 @@ class Device:
             replica, self._log_key, lambda log_id, seq: self.post(SignatureFailed(log_id, seq)), surroundings
         )
         self.links: Links | None = None
-        self.own_logs: set[bytes] = set()
         self._met: dict[int, tuple[DeviceCertificate, float]] = {}
         """The peers that accepted us and were accepted, by link, and since when."""
         self._own_reader = own_reader
