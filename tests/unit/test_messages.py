@@ -17,6 +17,7 @@ from mesh.core.messages import (
     Digest,
     FrontierPart,
     Hello,
+    Kept,
     Message,
     Missing,
     Plan,
@@ -34,6 +35,7 @@ from mesh.limits import (
     ENTRY_SEQ_MAX,
     FRAME_BYTES_MAX,
     FRONTIER_LOGS_PER_FRAME_MAX,
+    KEPT_LOGS_PER_FRAME_MAX,
     LOCATOR_IDS_MAX,
     RUN_BYTES_MAX,
     WANTS_IN_FLIGHT_PER_LINK_MAX,
@@ -60,6 +62,7 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Missing, LOG_IDS, POSITIONS),
     st.builds(Announce, st.lists(st.tuples(LOG_IDS, POSITIONS), max_size=5).map(tuple)),
     st.builds(Digest, IDS),
+    st.builds(Kept, st.lists(st.tuples(LOG_IDS, SEQS), max_size=5).map(tuple)),
     st.builds(Bye, st.text(max_size=BYE_CHARS_MAX)),
 )
 
@@ -78,6 +81,7 @@ def test_largest_message_of_each_kind_that_a_node_sends_fits_a_frame() -> None:
         FrontierPart((full,) * FRONTIER_LOGS_PER_FRAME, last=False),
         Announce(((bytes(16), position),) * ANNOUNCE_LOGS_PER_FRAME_MAX),
         Want(bytes(16), position, (position,) * LOCATOR_IDS_MAX),
+        Kept(((bytes(16), ENTRY_SEQ_MAX),) * KEPT_LOGS_PER_FRAME_MAX),
         RunMessage(bytes(16), 512, bytes(RUN_BYTES_MAX)),
     ]
     for message in largest:
@@ -99,6 +103,9 @@ def test_node_stays_within_what_it_allows_others() -> None:
         FrontierPart((LogSummary(bytes(16), (Position(0, bytes(32)),) * (BRANCHES_PER_LOG_MAX + 1), ()),), last=True),
         Want(bytes(16), Position(0, bytes(32)), (Position(0, bytes(32)),) * (LOCATOR_IDS_MAX + 1)),
         Announce(((bytes(16), Position(0, bytes(32))),) * (ANNOUNCE_LOGS_PER_FRAME_MAX + 1)),
+        Kept(((bytes(16), 0),) * (KEPT_LOGS_PER_FRAME_MAX + 1)),
+        Kept(((bytes(16), ENTRY_SEQ_MAX + 1),)),
+        Kept(((bytes(15), 0),)),
         Digest(bytes(31)),
         Missing(bytes(15), Position(0, bytes(32))),
         Want(bytes(16), Position(ENTRY_SEQ_MAX + 1, bytes(32)), ()),
