@@ -90,7 +90,9 @@ class Replica:
 
     async def run(self) -> None:
         """Write what is queued, for ever. A failed commit ends the process (`StorageError`)."""
-        self._unsynced = self.grown()
+        if not self._queue:
+            # What was loaded. Where something was put already, all of it is asked for when that is written.
+            self._unsynced = self.grown()
         while True:
             with trio.move_on_at(self._sync_due()):
                 await self._wake.wait()
