@@ -38,8 +38,8 @@ class OwnLog:
     head_seq: int
     kept_by_one: int
     kept_by_two: int
-    holders: tuple[int, ...]
-    """Serial numbers of those that keep something of it, whoever keeps most first."""
+    holders: tuple[DeviceCertificate, ...]
+    """Those that keep something of it, whoever keeps most first."""
 
 
 class Backing:
@@ -53,6 +53,7 @@ class Backing:
         """By the author's log key: its logs, and up to where each is durable here."""
         self._kept: dict[bytes, dict[int, int]] = {}
         """By own log: up to where each holder keeps it, by serial number."""
+        self._holders: dict[int, DeviceCertificate] = {}
 
     # -- What this device keeps of others ----------------------------------------------------------------------------
 
@@ -86,13 +87,14 @@ class Backing:
 
     # -- What others keep of this device -----------------------------------------------------------------------------
 
-    def heard(self, kept: Kept, holder: int) -> None:
-        """A device with this serial number says what it keeps of this device's own logs."""
+    def heard(self, kept: Kept, peer: DeviceCertificate) -> None:
+        """A peer says what it keeps of this device's own logs."""
+        self._holders[peer.serial] = peer
         for log_id, seq in kept.logs:
             if log_id not in self._own or seq > self._own_head(log_id):
                 continue
             holders = self._kept.setdefault(log_id, {})
-            holders[holder] = max(seq, holders.get(holder, -1))
+            holders[peer.serial] = max(seq, holders.get(peer.serial, -1))
             if len(holders) > KEPT_HOLDERS_MAX:
                 del holders[min(holders, key=lambda serial: (holders[serial], serial))]
 
@@ -102,9 +104,9 @@ class Backing:
             head = self._own_head(log_id)
             most = min(head, self._contested_from.get(log_id, head + 1) - 1)
             kept = {who: min(seq, most) for who, seq in self._kept.get(log_id, {}).items() if who not in revocations}
-            holders = sorted(kept, key=lambda serial: (-kept[serial], serial))
-            by_one, by_two = (*(kept[serial] for serial in holders), -1, -1)[:2]
-            yield OwnLog(log_id, head, by_one, by_two, tuple(holders))
+            most_first = sorted(kept, key=lambda serial: (-kept[serial], serial))
+            by_one, by_two = (*(kept[serial] for serial in most_first), -1, -1)[:2]
+            yield OwnLog(log_id, head, by_one, by_two, tuple(self._holders[serial] for serial in most_first))
 
     def _own_head(self, log_id: bytes) -> int:
         return self._frontier.logs[log_id].branches[OWN_BRANCH].head.seq

@@ -319,7 +319,7 @@ class Node:
                     self._progress.planned(number, log_id, entries, size, now)
                     effects.append(PeerPlan(number, log_id, entries, size))
             case Kept():
-                self._backing.heard(message, link.peer.serial)
+                self._backing.heard(message, link.peer)
             case Bye(reason):
                 self._forget(number)
                 effects.append(Close(number, f"the peer said: {printable(reason)}", blame_peer=False))

@@ -27,7 +27,7 @@ from mesh.errors import PeerError
 from mesh.limits import STATUS_MISSING_LOGS_MAX
 from mesh.shell.device import Device
 from mesh.shell.keys import CERTIFICATE_FILE, ROOT_FILE, NotEnrolled, read_certificate
-from mesh.shell.notice_lines import author_name, device_name, roles
+from mesh.shell.notice_lines import author_name, roles
 from mesh.shell.output import Json
 from mesh.shell.store import OWN_FILE, REPLICA_FILE, Durability, RunStore, StoredLog
 from mesh.views.alone import Alone, alone_of
@@ -84,8 +84,7 @@ class Reporter:
             safe = max(log.kept_by_one, receipt if contested is None else min(receipt, contested - 1))
             if lane is Lane.MONEY:
                 alone += await self._alone(log, safe)
-            names = [device_name(self._device, serial) for serial in log.holders]
-            shown.append(_own_log(log, lane, receipt, names))
+            shown.append(_own_log(log, lane, receipt))
         document = self._device.venue.document()
         return _own_fields(alone, None if document is None else document.currency, self._now_ms(), shown)
 
@@ -158,7 +157,7 @@ def _amount(amount: Amount) -> dict[str, Json]:
     return {"logs": amount.logs, "entries": amount.entries}
 
 
-def _own_log(log: OwnLog, lane: Lane, receipt_seq: int, holders: list[str]) -> dict[str, Json]:
+def _own_log(log: OwnLog, lane: Lane, receipt_seq: int) -> dict[str, Json]:
     return {
         "log": log.log_id.hex(),
         "lane": lane.name,
@@ -166,7 +165,7 @@ def _own_log(log: OwnLog, lane: Lane, receipt_seq: int, holders: list[str]) -> d
         "kept_by_one": log.kept_by_one,
         "kept_by_two": log.kept_by_two,
         "receipt_seq": receipt_seq,
-        "holders": holders,
+        "holders": [holder.name for holder in log.holders],
     }
 
 
@@ -272,4 +271,4 @@ class _Seen:
     def own_logs(self) -> Iterator[dict[str, Json]]:
         for log_id, (lane, head_seq) in sorted(self._own.items()):
             own = OwnLog(log_id, head_seq, -1, -1, ())
-            yield _own_log(own, lane, self.views.receipts.safe_seq(log_id), [])
+            yield _own_log(own, lane, self.views.receipts.safe_seq(log_id))

@@ -37,6 +37,7 @@ _MODE: Final = 0o600
 _ADDRESS_BYTES_MAX: Final = 107
 """Of a path in a socket's address, its end mark not counted (unix(7))."""
 _READ_BYTES: Final = 64 * 1024
+_HUNG_UP: Final = "it ended, or as many others are asking as it answers at once"
 
 
 class NoSocket(LocalError):
@@ -196,8 +197,10 @@ class Asking:
         try:
             self._socket.sendall(_QUESTION)
             line = self._line()
+        except TimeoutError as error:
+            raise self._no_answer("it took too long") from error
         except OSError as error:
-            raise self._no_answer(error.strerror or "it took too long") from error
+            raise self._no_answer(_HUNG_UP) from error
         try:
             document = json.loads(line)
         except ValueError as error:
@@ -213,7 +216,7 @@ class Asking:
             parts.append(part)
             size += len(part)
             if not part:
-                raise self._no_answer("it ended, or as many others are asking as it answers at once")
+                raise self._no_answer(_HUNG_UP)
             if part.endswith(b"\n"):
                 return b"".join(parts)
             if size > STATUS_ANSWER_BYTES_MAX:

@@ -94,9 +94,9 @@ def test_after_a_start_nothing_counts_as_kept_until_somebody_says_so() -> None:
     bar = author()
     assert own_log(bar) == OwnLog(LOG.log_id, 9, -1, -1, ())
     assert bar.hears(1, Kept(((LOG.log_id, 6),))) == []
-    assert own_log(bar) == OwnLog(LOG.log_id, 9, 6, -1, (COURIER.certificate.serial,))
+    assert own_log(bar) == OwnLog(LOG.log_id, 9, 6, -1, (COURIER.certificate,))
     bar.hears(2, Kept(((LOG.log_id, 8), (EARLIER.log_id, 3))))
-    assert own_log(bar) == OwnLog(LOG.log_id, 9, 8, 6, (TILL.certificate.serial, COURIER.certificate.serial))
+    assert own_log(bar) == OwnLog(LOG.log_id, 9, 8, 6, (TILL.certificate, COURIER.certificate))
     assert own_log(bar, EARLIER).kept_by_one == 3
 
 
@@ -125,7 +125,7 @@ def test_copy_of_a_revoked_device_backs_nothing() -> None:
     bar.hears(1, Kept(((LOG.log_id, 9),)))
     bar.hears(2, Kept(((LOG.log_id, 5),)))
     bar.node.restore_statement(VENUE.revocation(COURIER))
-    assert own_log(bar) == OwnLog(LOG.log_id, 9, 5, -1, (TILL.certificate.serial,))
+    assert own_log(bar) == OwnLog(LOG.log_id, 9, 5, -1, (TILL.certificate,))
 
 
 def test_nothing_is_backed_from_where_an_own_log_is_contested() -> None:
