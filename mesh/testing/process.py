@@ -162,6 +162,8 @@ class Process:
         self._known_heads: list[KnownHead] = []
         self._kept: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}
         self._digests: set[bytes] = set()
+        self.kept: dict[bytes, int] = {}
+        """Up to where this process told authors that their logs would survive a power cut."""
         self._grown: set[bytes] = set()
         self._unverified: deque[_Unverified] = deque()
         self._verifying = False
@@ -282,7 +284,9 @@ class Process:
         """Everything that was accepted so far would survive a power cut."""
         grown, self._grown = self._grown, set()
         heights = {log_id: self.node.frontier.logs[log_id].height for log_id in sorted(grown)}
-        self.post(Stored(tuple((log_id, height) for log_id, height in heights.items() if height is not None)))
+        known = {log_id: height for log_id, height in heights.items() if height is not None}
+        self.kept |= known
+        self.post(Stored(tuple(known.items())))
 
     def _contested(self, log_id: bytes, from_seq: int) -> None:
         self.world.trace.note(self.world.clock.now_us, self.name, f"contested {from_seq}", log_id)
