@@ -6,6 +6,8 @@ with nothing after a start: what nobody has said again is taken to be on one dev
 
 * A holder speaks for a log of which it holds one chain and which is not contested. Whoever forks a log makes its
   copies say nothing: a seq would not tell which branch is kept.
+* Two that hold the same when they meet need no list: an empty one says that all of the author's entries which both
+  hellos cover are kept.
 * An author passes over what it cannot have meant: a log that is not its own, a seq that it never wrote. A device that
   lost its newest entries hears of them from honest holders.
 * A copy of a device that was revoked backs nothing. From where an own log is contested on, nothing is backed.
@@ -42,6 +44,15 @@ class OwnLog:
     """Those that keep something of it, whoever keeps most first."""
 
 
+@dataclass(slots=True)
+class _Hello:
+    """What this device's hello on a link covered; whether the peer's covered the same."""
+
+    digest: bytes
+    own_heads: dict[bytes, int]
+    is_shared: bool = False
+
+
 class Backing:
     """Both sides for one node. `own` are its own logs; all three arguments are watched, not copied."""
 
@@ -54,6 +65,7 @@ class Backing:
         self._kept: dict[bytes, dict[int, int]] = {}
         """By own log: up to where each holder keeps it, by serial number."""
         self._holders: dict[int, DeviceCertificate] = {}
+        self._hellos: dict[int, _Hello] = {}
 
     # -- What this device keeps of others ----------------------------------------------------------------------------
 
@@ -67,14 +79,31 @@ class Backing:
                 logs[log_id] = news.setdefault(author, {})[log_id] = seq
         return [said for link, peer in links.items() for said in self._said(link, news.get(peer.log_key, {}))]
 
-    def met(self, link: int, peer: DeviceCertificate) -> list[Send]:
+    def link_up(self, link: int, digest: bytes) -> None:
+        """A hello with this digest goes out on a new link."""
+        self._hellos[link] = _Hello(digest, {log_id: self._own_head(log_id) for log_id in self._own})
+
+    def link_down(self, link: int) -> None:
+        self._hellos.pop(link, None)
+
+    def met(self, link: int, peer: DeviceCertificate, digest: bytes) -> list[Send]:
         """A peer begins to listen: it may have started anew, and know of nothing that is kept here.
 
         So may this device, from a peer that lost its disk since: what it said on an earlier link counts no more.
         """
         for holders in self._kept.values():
             holders.pop(peer.serial, None)
-        return self._said(link, self._durable.get(peer.log_key, {}))
+        hello = self._hellos[link]
+        hello.is_shared = hello.digest == digest
+        kept = self._durable.get(peer.log_key, {})
+        if hello.is_shared and kept and self._is_all(kept, peer):
+            return [Send(link, encode_message(Kept(())))]
+        return self._said(link, kept)
+
+    def _is_all(self, kept: Mapping[bytes, int], peer: DeviceCertificate) -> bool:
+        """Whether everything that is held of a peer's logs is kept, and each of them is one chain."""
+        held = [log for log in self._frontier.logs.values() if log.genesis.certificate.log_key == peer.log_key]
+        return all(kept.get(log.log_id) == log.height and self._is_one_chain(log.log_id) for log in held)
 
     def _said(self, link: int, heights: Mapping[bytes, int]) -> list[Send]:
         logs = [(log_id, seq) for log_id, seq in heights.items() if self._is_one_chain(log_id)]
@@ -87,10 +116,12 @@ class Backing:
 
     # -- What others keep of this device -----------------------------------------------------------------------------
 
-    def heard(self, kept: Kept, peer: DeviceCertificate) -> None:
+    def heard(self, link: int, kept: Kept, peer: DeviceCertificate) -> None:
         """A peer says what it keeps of this device's own logs."""
+        hello = self._hellos[link]
+        everything = hello.own_heads.items() if hello.is_shared else ()
         self._holders[peer.serial] = peer
-        for log_id, seq in kept.logs:
+        for log_id, seq in kept.logs or everything:
             if log_id not in self._own or seq > self._own_head(log_id):
                 continue
             holders = self._kept.setdefault(log_id, {})

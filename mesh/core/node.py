@@ -257,6 +257,7 @@ class Node:
 
     def _link_up(self, number: int, peer: DeviceCertificate, now: float, effects: list[Effect]) -> None:
         session, digest = Session(self._root.venue_id), self.frontier.digest()
+        self._backing.link_up(number, digest)
         self._links[number] = _Link(peer, session, now, now)
         self._catching_up.link_up(number, digest)
         if peer.serial in self.revocations:
@@ -274,6 +275,7 @@ class Node:
     def _forget(self, number: int) -> None:
         self._links.pop(number, None)
         self._progress.link_down(number)
+        self._backing.link_down(number)
         self._catching_up.link_down(number)
         self._wants.link_down(number)
 
@@ -296,7 +298,7 @@ class Node:
                 link.live, link.zone = True, zone
                 effects.append(Met(number, link.peer))
                 self._progress.met(number, now)
-                effects += self._backing.met(number, link.peer)
+                effects += self._backing.met(number, link.peer, digest)
                 self._catching_up.met(number)
                 self._on_digest(number, digest, now, effects)
             case Digest(digest):
@@ -319,7 +321,7 @@ class Node:
                     self._progress.planned(number, log_id, entries, size, now)
                     effects.append(PeerPlan(number, log_id, entries, size))
             case Kept():
-                self._backing.heard(message, link.peer)
+                self._backing.heard(number, message, link.peer)
             case Bye(reason):
                 self._forget(number)
                 effects.append(Close(number, f"the peer said: {printable(reason)}", blame_peer=False))

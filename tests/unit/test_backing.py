@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from mesh.core.backing import OwnLog
-from mesh.core.events import Compared, LinkDown, LinkUp, ReadBack, Stored
+from mesh.core.events import Compared, LinkDown, LinkUp, OwnAppended, ReadBack, Stored
 from mesh.core.kinds import Role
 from mesh.core.messages import Hello, Kept
 from mesh.limits import KEPT_HOLDERS_MAX
@@ -63,9 +63,26 @@ def test_author_that_comes_later_is_told_everything_that_is_kept_of_it() -> None
     assert kept(_greeting(holder, 2, BAR)) == [Said(2, Kept(((LOG.log_id, 9), (EARLIER.log_id, 3))))]
 
 
-def _greeting(holder: OneNode, link: int, peer: VenueDevice) -> list[Answer]:
+def _greeting(holder: OneNode, link: int, peer: VenueDevice, digest: bytes = bytes(32)) -> list[Answer]:
+    """A peer comes that holds something else, unless told otherwise."""
     holder.does(LinkUp(link, peer.certificate))
-    return holder.hears(link, Hello(VENUE.root.venue_id, "north", holder.digest))
+    return holder.hears(link, Hello(VENUE.root.venue_id, "north", digest))
+
+
+def test_two_that_hold_the_same_when_they_meet_need_no_list() -> None:
+    holder = holding(COURIER, LOG, EARLIER)
+    holder.does(Stored(((LOG.log_id, 9), (EARLIER.log_id, 3))))
+    assert kept(_greeting(holder, 1, BAR, holder.digest)) == [Said(1, Kept(()))]
+
+
+def test_list_is_said_where_something_that_both_hold_is_not_on_the_disk_yet() -> None:
+    holder = holding(COURIER, LOG, EARLIER)
+    holder.does(Stored(((LOG.log_id, 8), (EARLIER.log_id, 3))))
+    said = Kept(((LOG.log_id, 8), (EARLIER.log_id, 3)))
+    assert kept(_greeting(holder, 1, BAR, holder.digest)) == [Said(1, said)]
+    unheard = holding(COURIER, LOG, EARLIER)
+    unheard.does(Stored(((LOG.log_id, 9),)))
+    assert kept(_greeting(unheard, 1, BAR, unheard.digest)) == [Said(1, Kept(((LOG.log_id, 9),)))]
 
 
 def test_holder_says_nothing_about_a_log_that_forked() -> None:
@@ -98,6 +115,22 @@ def test_after_a_start_nothing_counts_as_kept_until_somebody_says_so() -> None:
     bar.hears(2, Kept(((LOG.log_id, 8), (EARLIER.log_id, 3))))
     assert own_log(bar) == OwnLog(LOG.log_id, 9, 8, 6, (TILL.certificate, COURIER.certificate))
     assert own_log(bar, EARLIER).kept_by_one == 3
+
+
+def test_empty_list_means_what_both_hellos_covered_and_nothing_that_came_since() -> None:
+    bar = author()
+    longer = LOG.fork()
+    longer.append(99, b"")
+    bar.does(OwnAppended(run_of(longer, 10)))
+    bar.hears(1, Kept(()))
+    assert (own_log(bar).head_seq, own_log(bar).kept_by_one, own_log(bar, EARLIER).kept_by_one) == (10, 9, 3)
+
+
+def test_empty_list_means_nothing_where_the_hellos_differed() -> None:
+    bar = holding(BAR, LOG)
+    _greeting(bar, 1, COURIER)
+    bar.hears(1, Kept(()))
+    assert own_log(bar).kept_by_one == -1
 
 
 @pytest.mark.parametrize(
