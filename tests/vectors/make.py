@@ -346,6 +346,7 @@ def messages(world: World) -> list[tuple[str, Message]]:
         ("digest", Digest(bytes(32))),
         ("bye", Bye("another link to you is open")),
         ("kept", Kept(((log.log_id, 3),))),
+        ("kept, all that both hellos cover", Kept(())),
     ]
 
 
