@@ -6,6 +6,7 @@
 2   the command cannot do what was asked; nothing was changed (`LocalError`, and click's own errors)
 3   what was given from outside breaks a rule: a file, a certificate, a peer (`PeerError`)
 4   the disk failed or holds something unexpected (`StorageError`)
+5   `tapmesh status` alone: no program runs with the device, and what is on its disk was shown
 ==  ===========================================================================================
 """
 

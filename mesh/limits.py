@@ -34,6 +34,7 @@ FRONTIER_LOGS_PER_FRAME_MAX: Final = 4096
 LOCATOR_IDS_MAX: Final = 40
 """Known ids at exponentially growing distances: 32 for the longest log, and the heads of forks."""
 ANNOUNCE_LOGS_PER_FRAME_MAX: Final = 4096
+KEPT_LOGS_PER_FRAME_MAX: Final = 4096
 BRANCHES_PER_LOG_MAX: Final = 16
 """Heads and islands of one log that are held; more are named and stay where they were received."""
 ASIDE_BYTES_PER_LOG_MAX: Final = 1024 * 1024
@@ -68,6 +69,11 @@ REPLICA_PENDING_BYTES_MAX: Final = 8 * 1024 * 1024
 OUTBOX_BYTES_MAX: Final = 16 * 1024 * 1024
 """What waits for a slow peer; beyond this the link is closed and the peer compares again when it is back."""
 
+REPLICA_SYNC_S: Final = 2.0
+"""Others' entries are on the disk for good at most this long after they were written, and a commit later."""
+KEPT_HOLDERS_MAX: Final = 8
+"""Devices that an author remembers as keeping one of its logs: those that keep most."""
+
 # --- Cards ------------------------------------------------------------------------------------------------------
 AMOUNT_MINOR_MAX: Final = 2**31 - 1
 """Largest amount or balance, in the currency's minor unit (cents)."""
@@ -94,6 +100,8 @@ SENTENCE_CHARS_MAX: Final = 400
 RECEIPT_BYTES_MAX: Final = 16 * 1024
 RECEIPT_SET_ASIDE_IDS_MAX: Final = 256
 """Entries set aside that one receipt names; it counts them all."""
+STORE_EPOCHS_MAX: Final = 64
+"""Lives of the service's database that a device remembers; a backup is not restored that often in one event."""
 RECEIPTS_PER_ANSWER_MAX: Final = 256
 """Receipts in one answer; 256 of the largest still fit into a batch."""
 SETTLEMENT_CONNECTIONS_MAX: Final = 64
@@ -148,6 +156,19 @@ ANNOUNCEMENTS_PER_S_MAX: Final = 5.0
 # --- Programs -----------------------------------------------------------------------------------------------------
 COMMAND_BYTES_MAX: Final = 4096
 """One line typed at a running program."""
+
+STATUS_REQUEST_BYTES_MAX: Final = 64
+"""One question of `tapmesh status` at a running program."""
+STATUS_ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
+STATUS_CLIENTS_MAX: Final = 8
+"""Who may ask at once; one more is told so and let go."""
+STATUS_SEND_S_MAX: Final = 2.0
+"""How long whoever asked may take to read an answer; then it is let go."""
+STATUS_IDLE_S_MAX: Final = 60.0
+STATUS_PAUSE_S: Final = 0.2
+"""An answer is given again for this long, so that many questions cost no more than one."""
+STATUS_MISSING_LOGS_MAX: Final = 256
+"""Logs known to exist and not held that one answer names; it counts them all."""
 
 # --- Joining by code ----------------------------------------------------------------------------------------------
 JOIN_PLACES_MAX: Final = 1024

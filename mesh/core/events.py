@@ -77,6 +77,13 @@ class SignatureFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """Others' logs are on this device's disk for good up to these seqs, each from its genesis (fsync returned)."""
+
+    heights: tuple[tuple[bytes, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passed."""
 
@@ -88,7 +95,9 @@ class Moved:
     zone: str
 
 
-Event: TypeAlias = LinkUp | Received | LinkDown | OwnAppended | Located | Compared | SignatureFailed | Tick | Moved
+Event: TypeAlias = (
+    LinkUp | Received | LinkDown | OwnAppended | Located | Compared | SignatureFailed | Stored | Tick | Moved
+)
 
 # -- Effects -------------------------------------------------------------------------------------------------------
 

@@ -112,6 +112,12 @@ class LogState:
         followed = {branch.prev for branch in self.attached()}
         return sorted(branch.head for branch in self.attached() if branch.head.id not in followed)
 
+    @property
+    def height(self) -> int | None:
+        """The seq up to which the chain that was held first goes, from the genesis on; None without a beginning."""
+        first = self.branches.get(0)
+        return first.head.seq if first is not None and first.attached and first.from_seq == 0 else None
+
     def islands(self) -> list[Island]:
         held = (b for b in self.branches.values() if not b.attached)
         return sorted((Island(b.from_seq, b.head) for b in held), key=lambda island: island.tip)
@@ -237,12 +243,12 @@ class Frontier:
         """64 digests of 16 bytes, by the low six bits of the log id's first byte; without what is set aside."""
         for index, digest in enumerate(self._bucket_digests):
             if digest is None:
-                self._bucket_digests[index] = _joined(map(self._log_digest, self._main(index)))
+                self._bucket_digests[index] = _joined(map(self._log_digest, self.bucket_ids(index)))
         return [digest for digest in self._bucket_digests if digest is not None]
 
     def bucket_logs(self, index: int) -> dict[bytes, bytes]:
         """The logs of one bucket that are not set aside, ordered by id: from 16 bytes of a log's digest to its id."""
-        return {self._log_digest(log_id)[:DIGEST_BYTES]: log_id for log_id in self._main(index)}
+        return {self._log_digest(log_id)[:DIGEST_BYTES]: log_id for log_id in self.bucket_ids(index)}
 
     def aside_summaries(self) -> list[LogSummary]:
         """The logs that are set aside, ordered by id."""
@@ -253,11 +259,12 @@ class Frontier:
         self.aside.add(log_id)
         self._changed(log_id)
 
-    def _main(self, index: int) -> list[bytes]:
-        return [log_id for log_id in self._buckets[index] if log_id not in self.aside]
-
     def _aside_held(self) -> list[bytes]:
         return sorted(self.aside & self.logs.keys())
+
+    def bucket_ids(self, index: int) -> Sequence[bytes]:
+        """The ids of the logs of one bucket that are not set aside, ascending."""
+        return [log_id for log_id in self._buckets[index] if log_id not in self.aside]
 
     def _log_digest(self, log_id: bytes) -> bytes:
         known = self._log_digests.get(log_id)

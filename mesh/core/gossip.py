@@ -134,6 +134,12 @@ class Wants:
                     yield Ask(link, log_id, target)
                     break
 
+    def offers(self) -> Iterator[tuple[bytes, LinkId, Position]]:
+        """What is known to exist and is not held, by who offered it; who is being asked comes first of a log."""
+        for log_id, wanted in self._logs.items():
+            for link, target in sorted(wanted.offers, key=lambda offer: offer != wanted.asked):
+                yield log_id, link, target
+
     def pending_logs(self) -> int:
         """Logs of which something is known to exist and is not held."""
         return len(self._logs)

@@ -21,6 +21,7 @@ from mesh.limits import (
     ENTRY_SEQ_MAX,
     FRAME_BYTES_MAX,
     FRONTIER_LOGS_PER_FRAME_MAX,
+    KEPT_LOGS_PER_FRAME_MAX,
     LOCATOR_IDS_MAX,
     ZONE_CHARS_MAX,
 )
@@ -51,6 +52,7 @@ class Type(IntEnum):
     DIGEST = 8
     BYE = 9
     QUIET = 10
+    KEPT = 11
     BUCKET_LOGS = 12
     TELL = 13
 
@@ -159,6 +161,13 @@ class Bye:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """To the author of these logs: everything up to this seq of each is on the sender's disk for good."""
+
+    logs: tuple[tuple[bytes, int], ...]
+
+
 Message: TypeAlias = (
     Hello
     | Buckets
@@ -173,6 +182,7 @@ Message: TypeAlias = (
     | Digest
     | Quiet
     | Bye
+    | Kept
 )
 
 BYE_CHARS_MAX: Final = 200
@@ -215,6 +225,8 @@ def _shape(message: Message) -> Sequence[Value]:
             shape = [int(Type.QUIET), log_id]
         case Bye(reason):
             shape = [int(Type.BYE), reason[:BYE_CHARS_MAX]]
+        case Kept(kept):
+            shape = [int(Type.KEPT), [[log_id, seq] for log_id, seq in kept]]
     return shape
 
 
@@ -235,14 +247,8 @@ def decode_message(frame: bytes) -> Message:
             message = RunMessage(_log_id(log_id), _count(count), blob)
         case [Type.HELLO, *fields]:
             message = _hello(fields)
-        case [Type.BUCKETS, list(digests)] if len(digests) == BUCKETS_COUNT:
-            message = Buckets(tuple(map(_short, digests)))
-        case [Type.BUCKET_LOGS, bytes(buckets), list(digests)] if len(digests) <= FRONTIER_LOGS_PER_FRAME_MAX:
-            message = BucketLogs(_bucket_set(buckets), tuple(map(_short, digests)))
-        case [Type.TELL, list(digests)] if len(digests) <= FRONTIER_LOGS_PER_FRAME_MAX:
-            message = Tell(tuple(map(_short, digests)))
-        case [Type.FRONTIER, list(logs)] if len(logs) <= FRONTIER_LOGS_PER_FRAME_MAX:
-            message = FrontierPart(tuple(map(_summary, logs)))
+        case [Type.BUCKETS | Type.BUCKET_LOGS | Type.TELL | Type.FRONTIER, *_]:
+            message = _comparing(shape)
         case [Type.WANT, bytes(log_id), target, list(locator)] if len(locator) <= LOCATOR_IDS_MAX:
             message = Want(_log_id(log_id), _position(target), tuple(map(_position, locator)))
         case [Type.PLAN, bytes(log_id), int(entries), int(size)]:
@@ -255,11 +261,27 @@ def decode_message(frame: bytes) -> Message:
             message = Digest(_id(digest), _short(aside))
         case [Type.QUIET, bytes(log_id)]:
             message = Quiet(_log_id(log_id))
+        case [Type.KEPT, list(kept)] if len(kept) <= KEPT_LOGS_PER_FRAME_MAX:
+            message = Kept(tuple(map(_height, kept)))
         case [Type.BYE, str(reason)] if len(reason) <= BYE_CHARS_MAX:
             message = Bye(reason)
         case _:
             raise BadMessage(f"a message of type {shape[0]} does not have this shape")
     return message
+
+
+def _comparing(shape: Sequence[object]) -> Message:
+    match shape:
+        case [Type.BUCKETS, list(digests)] if len(digests) == BUCKETS_COUNT:
+            return Buckets(tuple(map(_short, digests)))
+        case [Type.BUCKET_LOGS, bytes(buckets), list(digests)] if len(digests) <= FRONTIER_LOGS_PER_FRAME_MAX:
+            return BucketLogs(_bucket_set(buckets), tuple(map(_short, digests)))
+        case [Type.TELL, list(digests)] if len(digests) <= FRONTIER_LOGS_PER_FRAME_MAX:
+            return Tell(tuple(map(_short, digests)))
+        case [Type.FRONTIER, list(logs)] if len(logs) <= FRONTIER_LOGS_PER_FRAME_MAX:
+            return FrontierPart(tuple(map(_summary, logs)))
+        case _:
+            raise BadMessage(f"a message of type {shape[0]} does not have this shape")
 
 
 def _hello(fields: Sequence[object]) -> Hello:
@@ -321,6 +343,14 @@ def _announced(value: object) -> tuple[bytes, Position]:
             return _log_id(log_id), Position(_seq(seq), _id(identifier))
         case _:
             raise BadMessage("an announced head is [log_id(16), seq, id(32)]")
+
+
+def _height(value: object) -> tuple[bytes, int]:
+    match value:
+        case [log_id, seq]:
+            return _log_id(log_id), _seq(seq)
+        case _:
+            raise BadMessage("what is kept of a log is [log_id(16), seq]")
 
 
 def _summary(value: object) -> LogSummary:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mesh.core import comparing
+from mesh.core.backing import Backing
 from mesh.core.catching_up import CatchingUp, Step
 from mesh.core.certificate import DeviceCertificate, VenueRoot
 from mesh.core.chain import Genesis, Run, check_run, parse_genesis, split_run, verify_tip
@@ -43,6 +44,7 @@ from mesh.core.events import (
     Send,
     Serve,
     SignatureFailed,
+    Stored,
     Tick,
 )
 from mesh.core.feeding import Feeders
@@ -66,6 +68,7 @@ from mesh.core.messages import (
     Digest,
     FrontierPart,
     Hello,
+    Kept,
     Message,
     Missing,
     Plan,
@@ -78,6 +81,7 @@ from mesh.core.messages import (
 from mesh.core.neighbour import Neighbour
 from mesh.core.news import News
 from mesh.core.printable import printable
+from mesh.core.progress import Linked, NodeStatus, Offer, Progress
 from mesh.core.revocation import Revocations, parse_statement
 from mesh.core.session import Session
 from mesh.core.zone import accepts_zone
@@ -137,6 +141,8 @@ class Node:
         self._signed_tips: set[bytes] = set()
         """Ids of entries that ended the runs of the event at hand, and whose signatures were verified."""
         self._feeders = Feeders()
+        self._progress = Progress(self.frontier)
+        self._backing = Backing(self.frontier, self._intake.own, self._intake.contested_from)
 
     # -- Interface -------------------------------------------------------------------------------------------------
 
@@ -158,6 +164,8 @@ class Node:
                 self._intake.compared(token, entries, effects)
             case SignatureFailed(log_id, seq):
                 self._intake.contest(log_id, seq, effects)
+            case Stored(heights):
+                effects += self._backing.stored(heights, self.links)
             case Moved(zone):
                 self.zone = zone
                 for link in list(self._links):
@@ -223,6 +231,12 @@ class Node:
         """Logs of which something is known to exist and is not held yet."""
         return self._wants.pending_logs()
 
+    def status(self, now: float) -> NodeStatus:
+        """What is held and what is not, who the peers are and how far each is, and who keeps this device's own logs."""
+        links = [Linked(number, link.peer, link.zone, link.has) for number, link in self._links.items() if link.live]
+        offers = (Offer(log_id, link, target) for log_id, link, target in self._wants.offers())
+        return self._progress.status(links, offers, self._backing.own_logs(self.revocations), now)
+
     # -- Messages --------------------------------------------------------------------------------------------------
 
     def _on_link(self, number: int, effects: list[Effect], work: Callable[[], None]) -> None:
@@ -240,6 +254,7 @@ class Node:
 
     def _link_up(self, number: int, peer: DeviceCertificate, now: float, effects: list[Effect]) -> None:
         session, digest = Session(self._root.venue_id), self.frontier.main_digest()
+        self._backing.link_up(number, digest)
         self._links[number] = Neighbour(peer, session, now, now)
         self._catching_up.link_up(number, digest, leads=self._identity.serial <= peer.serial)
         if peer.serial in self.revocations:
@@ -257,6 +272,8 @@ class Node:
     def _forget(self, number: int) -> None:
         if self._links.pop(number, None) is not None:
             self._feeders.link_down(number)
+        self._progress.link_down(number)
+        self._backing.link_down(number)
         self._catching_up.link_down(number)
         self._wants.link_down(number)
 
@@ -278,6 +295,8 @@ class Node:
                     raise WrongZone(f"a {self.zone!r} node takes zone {zone!r} only from couriers and gateways")
                 link.live, link.zone = True, zone
                 effects.append(Met(number, link.peer))
+                self._progress.met(number, now)
+                effects += self._backing.met(number, link.peer, digest)
                 self._catching_up.met(number)
                 self._on_digest(number, digest, now, effects)
                 self._on_aside(number, link, aside, now, effects)
@@ -287,10 +306,7 @@ class Node:
             case Buckets() | BucketLogs() | Tell() | FrontierPart():
                 self._on_comparing(number, link, message, effects)
             case Announce(heads):
-                for log_id, head in heads:
-                    self._heard_of(link, log_id, max(head, link.has.get(log_id, head)))
-                    if not self._is_behind(log_id, head):
-                        self._offer(number, log_id, head)
+                self._on_announce(number, link, heads)
             case Want():
                 self._on_want(number, link, message, effects)
             case Missing(log_id, target):
@@ -298,14 +314,18 @@ class Node:
             case Plan(log_id, entries, size):
                 if log_id in link.unplanned:
                     link.unplanned.discard(log_id)
+                    self._progress.planned(number, log_id, entries, size, now)
                     effects.append(PeerPlan(number, log_id, entries, size))
             case Quiet(log_id):
                 link.fed.discard(log_id)
+            case Kept():
+                self._backing.heard(number, message, link.peer)
             case Bye(reason):
                 self._forget(number)
                 effects.append(Close(number, f"the peer said: {printable(reason)}", blame_peer=False))
 
     def _on_digest(self, number: int, digest: bytes, now: float, effects: list[Effect]) -> None:
+        self._progress.heard_digest(number, digest)
         if self._catching_up.heard(number, digest, self.frontier.main_digest(), now):
             self._compare(number, effects)
 
@@ -337,9 +357,11 @@ class Node:
     def _on_comparing(self, number: int, link: Neighbour, message: Message, effects: list[Effect]) -> None:
         match message:
             case Buckets(digests):
+                self._progress.heard_buckets(number, digests)
                 answers = comparing.bucket_logs(self.frontier, digests)
                 effects += [Send(number, encode_message(answer)) for answer in answers]
             case BucketLogs():
+                self._progress.heard_bucket_logs(number, message.buckets)
                 found = comparing.differences(self.frontier, message)
                 link.has |= {log.log_id: log.heads()[-1] for log in found.same if log.heads()}
                 self._send_frontier(number, found.ours, effects)
@@ -379,6 +401,12 @@ class Node:
     def _offer(self, number: int, log_id: bytes, target: Position, *, piece: bool = False) -> None:
         if not self._intake.overflows(log_id, target.seq):
             self._wants.offer(number, log_id, target, piece=piece)
+
+    def _on_announce(self, number: int, link: Neighbour, heads: tuple[tuple[bytes, Position], ...]) -> None:
+        for log_id, head in heads:
+            self._heard_of(link, log_id, max(head, link.has.get(log_id, head)))
+            if not self._is_behind(log_id, head):
+                self._offer(number, log_id, head)
 
     @staticmethod
     def _heard_of(link: Neighbour, log_id: bytes, head: Position) -> None:
@@ -435,6 +463,7 @@ class Node:
         self._signed_tips.add(run.tip_id)
         tip = Position(run.last_seq, run.tip_id)
         link.has[log_id] = max(tip, link.has.get(log_id, tip))
+        self._progress.arrived(number, log_id, message.count, len(message.blob), now)
         if log is None:
             verify_signature(entries[0], genesis.certificate.log_key)
             try:

@@ -25,6 +25,7 @@ from mesh.core.messages import (
     Digest,
     FrontierPart,
     Hello,
+    Kept,
     Message,
     Missing,
     Plan,
@@ -61,6 +62,7 @@ TRANSITIONS: Final[dict[tuple[State, type[Message]], State]] = {
     (State.LIVE, Announce): State.LIVE,
     (State.LIVE, Digest): State.LIVE,
     (State.LIVE, Quiet): State.LIVE,
+    (State.LIVE, Kept): State.LIVE,
     (State.LIVE, Bye): State.CLOSED,
 }
 

@@ -41,6 +41,7 @@ from mesh.core.events import (
     Send,
     Serve,
     SignatureFailed,
+    Stored,
     Tick,
 )
 from mesh.core.frontier import Segment, entry_count
@@ -147,7 +148,8 @@ class Device:
     ) -> None:
         self.identity = identity
         self.surroundings = surroundings
-        self.views = Views(identity.root)
+        self.own_logs: set[bytes] = set()
+        self.views = Views(identity.root, own_logs=self.own_logs)
         self.trust = self.views.trust
         self.cards = self.views.cards
         self.venue = self.views.venue
@@ -155,11 +157,13 @@ class Device:
         self.bundle_keys = self.views.bundle_keys
         self.node = Node(identity.certificate, identity.root, zone)
         self.replica = replica
+        self.replica.grown, self.replica.durable = self._replica_grown, self._replica_durable
+        self._grown: set[bytes] = set()
+        """Others' logs of which something was put into the replica since it last asked."""
         self.verifier = Verifier(
             replica, self._log_key, lambda log_id, seq: self.post(SignatureFailed(log_id, seq)), surroundings
         )
         self.links: Links | None = None
-        self.own_logs: set[bytes] = set()
         self._met: dict[int, tuple[DeviceCertificate, float]] = {}
         """The peers that accepted us and were accepted, by link, and since when."""
         self._own_reader = own_reader
@@ -322,7 +326,17 @@ class Device:
             self._rival_writes.append(work)
             self._spawn(self._keep_rivals)
         else:
+            self._grown.add(log_id)
             self.replica.put(work, size)
+
+    def _replica_grown(self) -> dict[bytes, int]:
+        """How far those logs reach now. Asked between two events, when all that the node accepted has been put."""
+        grown, self._grown = self._grown, set()
+        heights = {log_id: self.node.frontier.logs[log_id].height for log_id in sorted(grown)}
+        return {log_id: height for log_id, height in heights.items() if height is not None}
+
+    def _replica_durable(self, heights: dict[bytes, int]) -> None:
+        self.post(Stored(tuple(heights.items())))
 
     def fold(self, run: Run, genesis: Genesis) -> list[bytes]:
         """Fold one run into the views; returns the cards that have a conflict now and had none before."""
@@ -364,6 +378,7 @@ class Device:
     def load(self, own: RunStore, replica: RunStore) -> list[Effect]:
         """Put back what the disk holds and fold the views again; at start only."""
         loaded = load(self, own, replica)
+        self._grown |= self.node.frontier.logs.keys() - self.own_logs
         self._logs.known_heads.extend(loaded.own_heads)
         self.verifier.expect(loaded.unverified, arriving=False)
         for case in loaded.cases:

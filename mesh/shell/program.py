@@ -40,6 +40,8 @@ from mesh.shell.network import Endpoint, Network, Settings
 from mesh.shell.notice_lines import roles, roles_text, tell
 from mesh.shell.output import Json, Output
 from mesh.shell.standard_input import input_lines
+from mesh.shell.status import Reporter
+from mesh.shell.status_socket import NoSocket, answering
 
 RELEASE_YEAR: Final = 2026
 """A clock that shows an earlier year than this program was made in is wrong, and only that one surely is."""
@@ -204,11 +206,23 @@ async def _run(options: Options, body: Body, *, role: Role | None, zone_bound: b
             nursery.start_soon(_tell_all, notices, device, output)
             nursery.start_soon(_tell_growth, device, output)
             await nursery.start(network.run)
+            await nursery.start(_answer_status, device, output)
             program = Program(device, network, output, options)
             if tells_ready:
                 program.tell_ready()
             await body(program)
             nursery.cancel_scope.cancel()
+
+
+async def _answer_status(device: Device, output: Output, *, task_status: trio.TaskStatus[None]) -> None:
+    """Let `tapmesh status` ask; a program whose socket cannot be made sells all the same."""
+    try:
+        async with answering(device.identity.directory, Reporter(device).report):
+            task_status.started()
+            await trio.sleep_forever()
+    except NoSocket as error:
+        output.emit("note", str(error), text=str(error))
+        task_status.started()
 
 
 async def _end_on_signal(scope: trio.CancelScope) -> None:

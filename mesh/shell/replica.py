@@ -3,18 +3,22 @@
 Accepted runs queue here and are written by one task, many to a transaction. The queue is bounded: when it is full,
 links are not read any further (`room`), and TCP tells the sender. Reads use a connection of their own and first wait
 until what was accepted so far is committed.
+
+A commit survives the process, not yet a power cut. Every `REPLICA_SYNC_S` at the most what was committed is synced, in
+the same thread, and only then called durable (docs/adr/0093-backing.md).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import trio
 
 from mesh.errors import StorageError
-from mesh.limits import REPLICA_PENDING_BYTES_MAX
+from mesh.limits import REPLICA_PENDING_BYTES_MAX, REPLICA_SYNC_S
 from mesh.shell.store import RunStore
 from mesh.shell.surroundings import REAL, InThread
 
@@ -24,19 +28,31 @@ _PAUSE_S: Final = 0.05
 """Writes are collected this long, unless a full batch is there or somebody waits for them."""
 
 
+Heights: TypeAlias = "dict[bytes, int]"
+"""Up to which seq logs are held, each from its genesis."""
+
+
 class Replica:
-    """Owns both connections to replica.db; `run` must be running."""
+    """Owns both connections to replica.db; `run` must be running.
+
+    `grown` is asked, when everything put so far is about to be written, how far the logs reach that grew since it was
+    last asked; `durable` is told the same once all of it would survive a power cut.
+    """
 
     def __init__(self, writer: RunStore, reader: RunStore, in_thread: InThread = REAL.in_thread) -> None:
         self._writer = writer
         self._reader = reader
         self._in_thread = in_thread
+        self.grown: Callable[[], Heights] = dict
+        self.durable: Callable[[Heights], None] = lambda heights: None
         self._read_limiter = trio.CapacityLimiter(1)
         self._queue: list[tuple[Callable[[RunStore], None], int]] = []
         self._queued_bytes = 0
         self._failed = False
         self._put = 0
         self._committed = 0
+        self._unsynced: Heights = {}
+        self._synced_at = -math.inf
         self._changed = trio.Condition()
         self._wake = trio.Event()
         self._hurry = trio.Event()
@@ -74,14 +90,22 @@ class Replica:
 
     async def run(self) -> None:
         """Write what is queued, for ever. A failed commit ends the process (`StorageError`)."""
+        if not self._queue:
+            # What was loaded. Where something was put already, all of it is asked for when that is written.
+            self._unsynced = self.grown()
         while True:
-            await self._wake.wait()
+            with trio.move_on_at(self._sync_due()):
+                await self._wake.wait()
+            if trio.current_time() >= self._sync_due():
+                await self._sync()
+            if not self._wake.is_set():
+                continue
             self._wake = trio.Event()
             with trio.move_on_after(_PAUSE_S):
                 await self._hurry.wait()
             self._hurry = trio.Event()
             # Not what comes while this is being written: a link that brings much would be written in crumbs.
-            target = self._put
+            target, grown = self._put, self.grown()
             while self._committed < target:
                 batch, size = self._take()
                 # Not cancellable half way: a batch is committed, or the process is ending anyway.
@@ -90,8 +114,25 @@ class Replica:
                     self._queued_bytes -= size
                     self._committed += len(batch)
                     self._changed.notify_all()
+            self._unsynced |= grown
             if self._queue:
                 self._wake.set()
+
+    def _sync_due(self) -> float:
+        return self._synced_at + REPLICA_SYNC_S if self._unsynced else math.inf
+
+    async def _sync(self) -> None:
+        heights, self._unsynced = self._unsynced, {}
+        await self._in_thread(self._sync_writer)
+        self._synced_at = trio.current_time()
+        self.durable(heights)
+
+    def _sync_writer(self) -> None:
+        try:
+            self._writer.sync()
+        except StorageError:
+            self._failed = True
+            raise
 
     def _take(self) -> tuple[list[Callable[[RunStore], None]], int]:
         size = count = 0

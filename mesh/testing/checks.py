@@ -76,6 +76,9 @@ def connected(world: World) -> list[Device]:
 def _durable_before_visible(world: World) -> Iterator[str]:
     for device, to in world.truth.visible_too_early:
         yield f"{device} sent {to} entries of its own that were not on its disk yet"
+    for holder in world.honest:
+        if holder.lives.words_broken:
+            yield f"{holder.name} lost what it had told {holder.lives.words_broken} times to be on its disk for good"
 
 
 # -- Nothing acknowledged is lost --------------------------------------------------------------------------------------

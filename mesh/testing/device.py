@@ -67,6 +67,8 @@ class Lives:
     crashes: int = 0
     landed: int = 0
     """Transactions that were on the disk though nobody had been told so."""
+    words_broken: int = 0
+    """Logs of others that a power cut took something of, after it was said that none could."""
 
 
 class Device:
@@ -149,8 +151,11 @@ class Device:
         self.lives.power_cuts += 1
         if self.counter is not None:
             self.counter.power_goes()
+        kept = self.process.kept
         self._end_process("power cut")
         self.lives.landed += self.storage.power_cut()
+        heights = {log_id: self.storage.replica.height(log_id) for log_id in kept}
+        self.lives.words_broken += sum((heights[log_id] or 0) < seq for log_id, seq in kept.items())
         self._come_back(off_s)
 
     def crash(self, off_s: float = 2.0) -> None:

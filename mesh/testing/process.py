@@ -43,6 +43,7 @@ from mesh.core.events import (
     Send,
     Serve,
     SignatureFailed,
+    Stored,
     Tick,
 )
 from mesh.core.frontier import Position
@@ -165,6 +166,9 @@ class Process:
         self._known_heads: list[KnownHead] = []
         self._kept: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}
         self._digests: set[bytes] = set()
+        self.kept: dict[bytes, int] = {}
+        """Up to where this process told authors that their logs would survive a power cut."""
+        self._grown: set[bytes] = set()
         self._unverified: deque[_Unverified] = deque()
         self._verifying = False
         self._ticking = False
@@ -190,6 +194,10 @@ class Process:
             self._carry_out(effect)
         self._surface(self.cards.look_again())
         self._verify_later()
+        self._grown = self.node.frontier.logs.keys() - self.own_logs
+        self.storage.synced = self._replica_synced
+        if self._grown:
+            self.storage.sync_soon()
 
     def end(self) -> None:
         """The process is gone: whatever it had asked for finds nobody."""
@@ -263,7 +271,7 @@ class Process:
             if run.log_id in self.own_logs:
                 self.write_own(lambda store: _write(store, accepted))
             else:
-                self.storage.put(lambda store: _write(store, accepted))
+                self._put(run.log_id, lambda store: _write(store, accepted))
                 if not accepted.signatures_verified and len(run.entries) > 1:
                     entries = tuple(run.entries)
                     self._unverified.append(_Unverified(run.log_id, accepted.branch, run.first_seq, entries))
@@ -274,7 +282,16 @@ class Process:
         if log_id in self.own_logs:
             self.write_own(work)
         else:
+            self._grown.add(log_id)
             self.storage.put(work)
+
+    def _replica_synced(self) -> None:
+        """Everything that was accepted so far would survive a power cut."""
+        grown, self._grown = self._grown, set()
+        heights = {log_id: self.node.frontier.logs[log_id].height for log_id in sorted(grown)}
+        known = {log_id: height for log_id, height in heights.items() if height is not None}
+        self.kept |= known
+        self.post(Stored(tuple(known.items())))
 
     def _contested(self, log_id: bytes, from_seq: int) -> None:
         self.world.trace.note(self.world.clock.now_us, self.name, f"contested {from_seq}", log_id)

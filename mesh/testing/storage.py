@@ -2,8 +2,8 @@
 
 Whole transactions are the grain here: SQLite's own promise, which :mod:`mesh.testing.disk` checks byte by byte under
 the real stores. own.db commits one transaction after the other, each with its fsync; one that is under way when the
-power goes has landed or has not. replica.db shows a transaction at once and syncs now and then; a power cut takes back
-any number of the newest unsynced ones.
+power goes has landed or has not. replica.db shows a transaction at once and is synced `REPLICA_SYNC_S` later; a power
+cut takes back any number of the newest unsynced ones.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
+from mesh.limits import REPLICA_SYNC_S
 from mesh.testing.clock import Clock
 from mesh.testing.store import MemoryStore, Pieces
 
 Work: TypeAlias = Callable[[MemoryStore], None]
-
-REPLICA_SYNC_S: Final = 5.0
-"""How often replica.db's WAL reaches the medium by itself."""
 
 
 @dataclass(slots=True)
@@ -45,6 +43,8 @@ class Storage:
     health: DiskHealth = field(default_factory=DiskHealth)
     failed: Callable[[], None] = lambda: None
     """Told when a commit fails: the process must end."""
+    synced: Callable[[], None] = lambda: None
+    """Told when all that was put into replica.db would survive a power cut."""
     commits: int = 0
     most_waiting: int = 0
     _waiting: deque[tuple[Work, Callable[[], None]]] = field(default_factory=deque)
@@ -52,7 +52,7 @@ class Storage:
     _life: int = 0
     """Counts power cuts and process ends: what was asked for before one is nobody's any more."""
     _unsynced: list[list[Callable[[], None]]] = field(default_factory=list)
-    _synced_at: float = 0.0
+    _sync_is_due: bool = False
 
     def __post_init__(self) -> None:
         self.own, self.replica = MemoryStore(self.pieces), MemoryStore(self.pieces)
@@ -96,9 +96,21 @@ class Storage:
     def put(self, work: Work) -> None:
         """One transaction in replica.db: there at once, durable later."""
         self._unsynced.append(self.replica.transact(work))
-        if self.clock.now - self._synced_at >= REPLICA_SYNC_S:
-            self._unsynced.clear()
-            self._synced_at = self.clock.now
+        self.sync_soon()
+
+    def sync_soon(self) -> None:
+        """Sync replica.db in a while, with all that is put until then."""
+        if not self._sync_is_due:
+            self._sync_is_due = True
+            life = self._life
+            self.clock.after(REPLICA_SYNC_S, lambda: self._sync(life))
+
+    def _sync(self, life: int) -> None:
+        if life == self._life:
+            self._sync_is_due = False
+            if not self.health.full:
+                self._unsynced.clear()
+                self.synced()
 
     # -- Ends ------------------------------------------------------------------------------------------------------
 
@@ -106,7 +118,7 @@ class Storage:
         """Nothing that was asked for is done any more; what was written stays."""
         self._life += 1
         self._waiting.clear()
-        self._committing = False
+        self._committing = self._sync_is_due = False
 
     def power_cut(self) -> bool:
         """What was under way has landed or has not; replica.db loses a tail. Returns whether something had landed."""

@@ -5,12 +5,15 @@ One dispatch for whoever folds (a device, a start from the disk, the simulator):
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from mesh.core.certificate import VenueRoot
 from mesh.core.chain import Genesis, Run
 from mesh.core.kinds import Kind, Lane, Role
 from mesh.views.bundle_keys import BundleKeysView
 from mesh.views.cards import CardsView, Sharing
 from mesh.views.devices import DevicesView
+from mesh.views.receipts import ReceiptsView
 from mesh.views.trust import TrustView
 from mesh.views.venue_document import VenueDocumentView
 
@@ -18,12 +21,16 @@ from mesh.views.venue_document import VenueDocumentView
 class Views:
     """What the merged logs mean, as far as they are held."""
 
-    def __init__(self, root: VenueRoot, sharing: Sharing | None = None) -> None:
+    def __init__(
+        self, root: VenueRoot, sharing: Sharing | None = None, *, own_logs: AbstractSet[bytes] = frozenset()
+    ) -> None:
+        """`own_logs` are those that receipts are looked at for; the set is watched, not copied."""
         self.trust = TrustView()
         self.cards = CardsView(self.trust, sharing)
         self.venue = VenueDocumentView(self.trust)
         self.devices = DevicesView(root)
         self.bundle_keys = BundleKeysView(self.trust)
+        self.receipts = ReceiptsView(root, own_logs)
 
     def fold(self, run: Run, genesis: Genesis, contested_from: int | None) -> list[bytes]:
         """Fold one run; returns the cards that have a conflict now and had none before.
@@ -49,6 +56,8 @@ class Views:
             match fields[5]:
                 case Kind.VENUE_CHANGE:
                     self.venue.fold(run.log_id, seq, identifier, genesis.certificate.roles, body)
+                case Kind.RECEIPT:
+                    self.receipts.fold(body)
                 case Kind.BUNDLE_KEY:
                     self.bundle_keys.fold(run.log_id, seq, identifier, genesis.certificate.roles, body)
                 case Kind.DEVICE if Role.MANAGER in genesis.certificate.roles:

@@ -20,6 +20,7 @@ from mesh.core.messages import (
     Digest,
     FrontierPart,
     Hello,
+    Kept,
     Message,
     Missing,
     Plan,
@@ -38,6 +39,7 @@ from mesh.limits import (
     ENTRY_SEQ_MAX,
     FRAME_BYTES_MAX,
     FRONTIER_LOGS_PER_FRAME_MAX,
+    KEPT_LOGS_PER_FRAME_MAX,
     LOCATOR_IDS_MAX,
     RUN_BYTES_MAX,
     WANTS_IN_FLIGHT_PER_LINK_MAX,
@@ -68,6 +70,7 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Missing, LOG_IDS, POSITIONS),
     st.builds(Announce, st.lists(st.tuples(LOG_IDS, POSITIONS), max_size=5).map(tuple)),
     st.builds(Digest, IDS, DIGESTS),
+    st.builds(Kept, st.lists(st.tuples(LOG_IDS, SEQS), max_size=5).map(tuple)),
     st.builds(Bye, st.text(max_size=BYE_CHARS_MAX)),
 )
 
@@ -88,6 +91,7 @@ def test_largest_message_of_each_kind_that_a_node_sends_fits_a_frame() -> None:
         Tell((bytes(16),) * FRONTIER_LOGS_PER_FRAME_MAX),
         Announce(((bytes(16), position),) * ANNOUNCE_LOGS_PER_FRAME_MAX),
         Want(bytes(16), position, (position,) * LOCATOR_IDS_MAX),
+        Kept(((bytes(16), ENTRY_SEQ_MAX),) * KEPT_LOGS_PER_FRAME_MAX),
         RunMessage(bytes(16), 512, bytes(RUN_BYTES_MAX)),
     ]
     for message in largest:
@@ -109,6 +113,9 @@ def test_node_stays_within_what_it_allows_others() -> None:
         FrontierPart((LogSummary(bytes(16), (Position(0, bytes(32)),) * (BRANCHES_PER_LOG_MAX + 1), ()),)),
         Want(bytes(16), Position(0, bytes(32)), (Position(0, bytes(32)),) * (LOCATOR_IDS_MAX + 1)),
         Announce(((bytes(16), Position(0, bytes(32))),) * (ANNOUNCE_LOGS_PER_FRAME_MAX + 1)),
+        Kept(((bytes(16), 0),) * (KEPT_LOGS_PER_FRAME_MAX + 1)),
+        Kept(((bytes(16), ENTRY_SEQ_MAX + 1),)),
+        Kept(((bytes(15), 0),)),
         Digest(bytes(31)),
         Digest(bytes(32), bytes(15)),
         Hello(bytes(32), "", bytes(32), aside=bytes(15)),

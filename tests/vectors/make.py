@@ -26,6 +26,7 @@ from mesh.core.messages import (
     Digest,
     FrontierPart,
     Hello,
+    Kept,
     Message,
     Missing,
     Plan,
@@ -353,6 +354,8 @@ def messages(world: World) -> list[tuple[str, Message]]:
         ("digest", Digest(bytes(32))),
         ("digest with logs set aside", Digest(bytes(32), bytes(range(16)))),
         ("bye", Bye("another link to you is open")),
+        ("kept", Kept(((log.log_id, 3),))),
+        ("kept, all that both hellos cover", Kept(())),
     ]
 
 
@@ -383,6 +386,8 @@ def wire_vectors(world: World) -> Vector:
         ("want of a seq over 32 bits", [3, log_id, [2**32, identifier], []], "BadMessage"),
         ("plan below zero", [4, log_id, -1, 0], "BadMessage"),
         ("plan of 2**63 entries", [4, log_id, 2**63, 0], "BadMessage"),
+        ("kept with an id", [11, [[log_id, 3, identifier]]], "BadMessage"),
+        ("kept to a seq over 32 bits", [11, [[log_id, 2**32]]], "BadMessage"),
         ("run of true entries", [5, log_id, True, b""], "BadMessage"),
         ("run with a log id of 15 bytes", [5, log_id[:15], 1, b""], "BadMessage"),
         ("missing without a target", [6, log_id], "BadMessage"),
