@@ -154,8 +154,8 @@ class Overlays:
 
     def _through(self, node: Node, peer: Node, candidate: str) -> None:
         rooms = (
-            node.overlay.has_room(peer.name, bridges=peer.bridges, candidate=candidate),
-            peer.overlay.has_room(node.name, bridges=node.bridges, candidate=None),
+            node.overlay.has_room(peer.name, self.now, bridges=peer.bridges, candidate=candidate),
+            peer.overlay.has_room(node.name, self.now, bridges=node.bridges, candidate=None),
         )
         if not peer.on or peer.name in node.links.values() or not all(rooms):
             self.feed(node, DialFailed(candidate, peer.name))

@@ -57,6 +57,8 @@ ZONE_PAUSE_S_MAX: Final = 2.0
 ROTATE_S: Final = 60.0
 ROTATE_AGAIN_S: Final = 5.0
 """After a rotation that did not come about."""
+SETTLE_S: Final = 5.0
+"""After a start it takes so long until whoever discovery did not tell of counts as beyond its reach."""
 RECENT_S: Final = 300.0
 """Whoever was linked this lately is not looked for while there are others."""
 ENOUGH_LINKS: Final = "it has links enough; others have room"
@@ -107,7 +109,7 @@ class _Pace:
 class Overlay:
     """The policy of one device in one place; whoever is carried to another starts with a fresh one.
 
-    `node` is the device's own name, `kept` are the addresses that a person gave, `now` when it begins.
+    `node` is the device's own name, `kept` are the addresses that a person gave, `now` when it begins, in seconds.
     """
 
     node: str
@@ -118,6 +120,8 @@ class Overlay:
     """Whether it links zones; not while it is bound to one."""
     kept: tuple[str, ...] = ()
     wanted: int = LINKS_WANTED
+    discovers: bool = True
+    """Whether discovery runs at all; without it everybody comes by an address from a person."""
     _candidates: dict[str, _Candidate] = field(default_factory=dict)
     """Whom discovery told of, by node."""
     _addresses: dict[str, _Candidate] = field(default_factory=dict)
@@ -126,6 +130,7 @@ class Overlay:
     _links: dict[int, _Link] = field(default_factory=dict)
     _paces: dict[str, _Pace] = field(default_factory=dict)
     _rotate_at: float = 0.0
+    _settled_at: float = 0.0
     _newcomer: str | None = None
     """The candidate that is dialled to take another's place."""
 
@@ -133,6 +138,7 @@ class Overlay:
         for name in self.kept:
             self._addresses[name] = _Candidate(name, is_kept=True)
         self._rotate_at = self.now + ROTATE_S * self.jitter(0.5, 1.5)
+        self._settled_at = self.now + SETTLE_S if self.discovers else self.now
 
     @property
     def most(self) -> int:
@@ -143,6 +149,7 @@ class Overlay:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Advance by one event. `now` is seconds on a monotonic clock of the caller's."""
+        self.now = now
         match event:
             case Found(node, zone):
                 self._found(node, zone, now)
@@ -176,14 +183,19 @@ class Overlay:
             return min(moments, default=math.inf)
         moments += [candidate.ready_at(RETRY_LONELY_S_MAX) for candidate in self._idle(self._addresses)]
         for zone in self._zones_lacking():
+            due = self._pace(zone).next_at
+            if due > self.now:
+                moments.append(due)
+                continue
             longest = self._pause_s_max(zone)
             ready = [c.ready_at(longest) for c in self._idle(self._candidates) if c.zone == zone]
             if ready:
-                moments.append(max(self._pace(zone).next_at, min(ready)))
+                moments.append(min(ready))
         return min(moments, default=math.inf)
 
-    def has_room(self, node: str, *, bridges: bool, candidate: str | None) -> bool:
+    def has_room(self, node: str, now: float, *, bridges: bool, candidate: str | None) -> bool:
         """Whether a peer whose certificate is known by now is let in; `candidate` is what was dialled, if anything."""
+        self.now = now
         if any(link.node == node for link in self._links.values()):
             return True  # It takes the place of its own link.
         if len(self._links) >= LINKS_MAX:
@@ -210,7 +222,8 @@ class Overlay:
             # The first peer is met at once: a courier is here for seconds. The others are chosen among those heard of.
             spread = SPREAD_S if self.links_in(zone) else SPREAD_S / 4
             pace = self._pace(zone)
-            pace.next_at = max(pace.next_at, now + self.jitter(0.0, spread))
+            if pace.next_at < now - SPREAD_S:  # Many names in a row put nothing off.
+                pace.next_at = now + self.jitter(0.0, spread)
 
     def _linked(self, event: Linked, now: float) -> None:
         involved = self._involved(event.node, event.candidate)
@@ -372,7 +385,8 @@ class Overlay:
 
     def _is_counted(self, node: str, *, bridges: bool) -> bool:
         candidate = self._candidates.get(node)
-        return candidate is not None and candidate.zone == self.zone and not bridges
+        is_here = self.now < self._settled_at if candidate is None else candidate.zone == self.zone
+        return is_here and not bridges
 
     def _is_kept(self, link: _Link) -> bool:
         return link.candidate in self._addresses or link.node in self._kept_nodes()
