@@ -1,7 +1,7 @@
 """Many overlay policies on one simulated network, in virtual time: for tests of what comes of them together.
 
-Discovery is heard late and by each at its own moment; a dial takes some milliseconds, or seconds where nobody answers; a
-device without power says nothing, and is found gone after a silence.
+Discovery is heard late and by each at its own moment; a dial takes some milliseconds, or seconds where nobody answers;
+a device without power says nothing, and is found gone after a silence.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import heapq
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from mesh.core.overlay import LINKS_WANTED, Overlay
@@ -52,6 +53,11 @@ class Node:
     wakes_at: float | None = None
 
 
+def zones_apart(one: Node, other: Node) -> bool:
+    """Zones that do not talk but through bridges."""
+    return one.zone != other.zone and not (one.bridges or other.bridges)
+
+
 class Overlays:
     """The devices and everything between them."""
 
@@ -59,9 +65,7 @@ class Overlays:
         self.chance = random.Random(seed)
         self.now = 0.0
         self.nodes: dict[str, Node] = {}
-        self.apart: Callable[[Node, Node], bool] = lambda one, other: one.zone != other.zone and not (
-            one.bridges or other.bridges
-        )
+        self.apart: Callable[[Node, Node], bool] = zones_apart
         self._wanted = wanted
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._asked = 0
@@ -81,7 +85,7 @@ class Overlays:
         """Let others hear of a device, each a while later."""
         for other in list(self.nodes.values() if to is None else to):
             if other is not node:
-                self.after(self.chance.uniform(*HEARD_S), lambda other=other: self._hears(other, node))
+                self.after(self.chance.uniform(*HEARD_S), partial(self._hears, other, node))
 
     def all_together(self, count: int, zone: str = "north") -> list[Node]:
         """So many devices are switched on in one zone, and hear of each other."""
@@ -93,7 +97,7 @@ class Overlays:
     def cut_power(self, node: Node) -> None:
         node.on = False
         for number, peer in list(node.links.items()):
-            self.after(SILENCE_S, lambda number=number, peer=peer: self._part(self.nodes[peer], number))
+            self.after(SILENCE_S, partial(self._part, self.nodes[peer], number))
         node.links.clear()
 
     def separate(self, apart: Callable[[Node, Node], bool]) -> None:
@@ -102,7 +106,7 @@ class Overlays:
         for node in self.nodes.values():
             for number, peer in list(node.links.items()):
                 if apart(node, self.nodes[peer]):
-                    self.after(SILENCE_S, lambda node=node, number=number: self._part(node, number))
+                    self.after(SILENCE_S, partial(self._part, node, number))
 
     def _hears(self, node: Node, of: Node) -> None:
         if node.on and of.on and not self.apart(node, of):
@@ -166,8 +170,8 @@ class Overlays:
             one.links[number] = other.name
             one.most = max(one.most, sum(self.nodes[name].zone == one.zone for name in one.links.values()))
             self.feed(one, Linked(number, other.name, other.bridges, dialled))
-            self.after(HELLO_S, lambda one=one, other=other: self._says(one, Met(number, other.zone)))
-            self.after(IN_STEP_S, lambda one=one: self._says(one, InStep(number)))
+            self.after(HELLO_S, partial(self._says, one, Met(number, other.zone)))
+            self.after(IN_STEP_S, partial(self._says, one, InStep(number)))
 
     def _says(self, node: Node, event: Met | InStep) -> None:
         if event.link in node.links:

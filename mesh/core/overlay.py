@@ -68,6 +68,7 @@ Jitter: TypeAlias = Callable[[float, float], float]
 """A number between two others, as `random.uniform`."""
 _Choice = TypeVar("_Choice")
 
+
 @dataclass(slots=True)
 class _Candidate:
     """Somebody who can be dialled: a node that discovery told of, or an address from a person (`is_kept`)."""
@@ -120,6 +121,8 @@ class Overlay:
     """Whether it links zones; not while it is bound to one."""
     kept: tuple[str, ...] = ()
     wanted: int = LINKS_WANTED
+    passes_by: bool = False
+    """Whether it is here for a short time, as a courier on foot: it waits for nobody to dial first."""
     discovers: bool = True
     """Whether discovery runs at all; without it everybody comes by an address from a person."""
     _candidates: dict[str, _Candidate] = field(default_factory=dict)
@@ -216,7 +219,7 @@ class Overlay:
             return
         if len(self._candidates) >= DISCOVERED_NAMES_MAX:
             return
-        waits = LARGER_WAITS_S if node < self.node and not self.bridges else 0.0
+        waits = LARGER_WAITS_S if node < self.node and not (self.bridges or self.passes_by) else 0.0
         self._candidates[node] = _Candidate(node, node, zone, not_before=now + waits)
         if zone == self.zone or self.bridges:
             # The first peer is met at once: a courier is here for seconds. The others are chosen among those heard of.

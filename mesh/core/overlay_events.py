@@ -1,7 +1,7 @@
-"""What happens around a device's links, and what its policy asks for: the interface of :mod:`mesh.core.overlay`, as data.
+"""What happens around a device's links, and what is done about it: the interface of :mod:`mesh.core.overlay`, as data.
 
-A *link* is a number given by whoever carries the effects out; a *candidate* is a node's name, 16 hexadecimal digits that
-discovery tells, or an address that a person gave.
+A *link* is a number given by whoever carries the effects out; a *candidate* is a node's name, 16 hexadecimal digits
+that discovery tells, or an address that a person gave.
 """
 
 from __future__ import annotations
