@@ -108,7 +108,7 @@ class Network:
     # -- Links -----------------------------------------------------------------------------------------------------
 
     def send(self, link: int, data: bytes) -> None:
-        if link in self.links:
+        if link in self.links and self.links[link].closing is None:
             self.links[link].send(data)
 
     def serve(self, effect: Serve) -> None:
