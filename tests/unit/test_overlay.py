@@ -378,3 +378,25 @@ def test_links_beyond_those_wanted_are_shed_by_whoever_dialled_them() -> None:
     one.run(ROTATE_S * 10)
     assert set(came) <= set(one.links.values()), "who came is let go by its own policy, not by this one"
     assert len(one.links) >= LINKS_WANTED
+
+
+def test_rotation_gives_nothing_up_where_a_link_was_lost_meanwhile() -> None:
+    one = settled(50)
+    one.silent = {name(number) for number in range(50)}
+    while len(one.dials) == LINKS_WANTED:
+        one.run(1)
+    newcomer = one.dialled[-1]
+    one.part(one.links[1])
+    one.link(newcomer, newcomer)
+    assert len(one.links) == LINKS_WANTED
+    assert not one.drops
+
+
+def test_surplus_is_not_shed_below_what_a_device_dials_itself() -> None:
+    one = One()
+    one.found(*map(name, range(20)))
+    for number in range(LINKS_WANTED):
+        one.link(name(number))
+    one.run(ROTATE_S * 10)
+    mine = {candidate for candidate in one.dialled} & set(one.links.values())
+    assert len(mine) == LINKS_WANTED // 2
