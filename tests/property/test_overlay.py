@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.core.overlay import LINKS_ACROSS_WANTED, LINKS_WANTED, ROTATE_S, Overlay
-from mesh.core.overlay_events import Dial, DialFailed, Drop, Event, Found, InStep, Linked, Lost, Met, Parted, Tick
+from mesh.core.overlay_events import (
+    Dial,
+    DialFailed,
+    Drop,
+    Effect,
+    Event,
+    Found,
+    InStep,
+    Linked,
+    Lost,
+    Met,
+    Parted,
+    Tick,
+)
 from mesh.limits import DIALS_MAX
 from tests.overlays import Overlays
 
@@ -144,58 +158,76 @@ def test_one_seed_is_one_graph() -> None:
     assert played(7) != played(8)
 
 
+NAMES = [f"{number:016x}" for number in range(30)]
+ADDRESSES = ("10.0.0.1:7000", "10.0.0.2:7000")
+ZONES = ("north", "north", "south", "east")
+
+
+class Stage:
+    """One policy to which chance happens; a carrier that keeps the rules of the interface, and no others."""
+
+    def __init__(self, chance: random.Random, *, bridges: bool) -> None:
+        self.chance = chance
+        self.overlay = Overlay("8" * 16, "north", chance.uniform, 0.0, bridges, ADDRESSES)
+        self.now = 0.0
+        self.dialling: list[str] = []
+        self.links: dict[int, str] = {}
+        self.numbers = 0
+
+    def event(self) -> Event:
+        chance, link = self.chance, self.chance.choice(sorted(self.links)) if self.links else 0
+        happenings: list[Callable[[], Event]] = [
+            lambda: Found(chance.choice(NAMES), chance.choice(ZONES)),
+            lambda: Found(chance.choice(NAMES), chance.choice(ZONES)),
+            lambda: Lost(chance.choice(NAMES)),
+            self._answer,
+            self._answer,
+            lambda: self._linked(None),
+            lambda: Met(link, chance.choice(ZONES)),
+            lambda: InStep(link),
+            lambda: self._parted(link),
+            Tick,
+        ]
+        return chance.choice(happenings)()
+
+    def _answer(self) -> Event:
+        if not self.dialling:
+            return Tick()
+        candidate = self.dialling.pop(self.chance.randrange(len(self.dialling)))
+        if self.chance.random() < 0.5:
+            return DialFailed(candidate, self.chance.choice([None, *NAMES]))
+        return self._linked(candidate)
+
+    def _linked(self, candidate: str | None) -> Event:
+        node = self.chance.choice(NAMES) if candidate is None or candidate in ADDRESSES else candidate
+        bridges = self.chance.random() < 0.2
+        if not self.overlay.has_room(node, self.now, bridges=bridges, candidate=candidate):
+            return Tick() if candidate is None else DialFailed(candidate, node)
+        self.numbers += 1
+        self.links[self.numbers] = node
+        return Linked(self.numbers, node, bridges, candidate)
+
+    def _parted(self, link: int) -> Event:
+        self.links.pop(link, None)
+        return Parted(link, self.chance.random() < 0.3)
+
+    def carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Dial(candidate):
+                assert candidate not in self.dialling
+                assert candidate not in self.links.values()
+                self.dialling.append(candidate)
+            case Drop(link):
+                assert link in self.links
+
+
 @given(SEEDS, st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_whatever_happens_dials_stay_few_nobody_is_dialled_twice_and_time_goes_on(seed: int, bridges: bool) -> None:
-    chance = random.Random(seed)
-    names = [f"{number:016x}" for number in range(30)]
-    addresses = ("10.0.0.1:7000", "10.0.0.2:7000")
-    overlay = Overlay("8" * 16, "north", chance.uniform, 0.0, bridges, addresses)
-    now, number = 0.0, 0
-    dialling: set[str] = set()
-    links: dict[int, str] = {}
+    stage = Stage(random.Random(seed), bridges=bridges)
     for _ in range(300):
-        number += 1
-        event: Event = Tick()
-        link = chance.choice(sorted(links)) if links else 0
-        match chance.randrange(9):
-            case 0 | 1:
-                event = Found(chance.choice(names), chance.choice(["north", "north", "south", "east"]))
-            case 2:
-                event = Lost(chance.choice(names))
-            case 3 if dialling:
-                candidate = chance.choice(sorted(dialling))
-                event = DialFailed(candidate, chance.choice([None, candidate, *names]))
-            case 4 if dialling:
-                candidate = chance.choice(sorted(dialling))
-                node = chance.choice(names) if candidate in addresses else candidate
-                event = Linked(number, node, chance.random() < 0.2, candidate)
-            case 5:
-                event = Linked(number, chance.choice(names), chance.random() < 0.2, None)
-            case 6:
-                event = Met(link, chance.choice(["north", "south"]))
-            case 7:
-                event = InStep(link)
-            case 8:
-                event = Parted(link, chance.random() < 0.3)
-        now = max(now, min(overlay.deadline(), now + chance.uniform(0, 20)))
-        match event:
-            case DialFailed(candidate):
-                dialling.discard(candidate)
-            case Linked():
-                if not overlay.has_room(event.node, now, bridges=event.bridges, candidate=event.candidate):
-                    continue
-                links[event.link] = event.node
-                dialling.discard(event.candidate or "")
-            case Parted():
-                links.pop(event.link, None)
-        for effect in overlay.handle(event, now):
-            match effect:
-                case Dial(candidate):
-                    assert candidate not in dialling
-                    assert candidate not in links.values()
-                    dialling.add(candidate)
-                case Drop(dropped):
-                    assert dropped in links
-        assert len(dialling) <= DIALS_MAX
-        assert overlay.deadline() > now, "there would be no end of ticks"
+        stage.now = max(stage.now, min(stage.overlay.deadline(), stage.now + stage.chance.uniform(0, 20)))
+        for effect in stage.overlay.handle(stage.event(), stage.now):
+            stage.carry_out(effect)
+        assert len(stage.dialling) <= DIALS_MAX
+        assert stage.overlay.deadline() > stage.now, "there would be no end of ticks"

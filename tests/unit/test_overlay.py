@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
@@ -233,7 +234,7 @@ def test_candidate_that_never_answers_is_tried_ever_more_rarely_and_at_once_agai
     one.found(name(1), name(2))
     one.run(1200)
     tries = [at for at, candidate in one.dials if candidate == name(1)]
-    pauses = [later - earlier for earlier, later in zip(tries, tries[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in pairwise(tries)]
     assert len(tries) < 40
     assert pauses[0] < 2
     assert pauses[:6] == sorted(pauses[:6])
@@ -398,5 +399,5 @@ def test_surplus_is_not_shed_below_what_a_device_dials_itself() -> None:
     for number in range(LINKS_WANTED):
         one.link(name(number))
     one.run(ROTATE_S * 10)
-    mine = {candidate for candidate in one.dialled} & set(one.links.values())
+    mine = set(one.dialled) & set(one.links.values())
     assert len(mine) == LINKS_WANTED // 2
