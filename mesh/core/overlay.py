@@ -49,6 +49,8 @@ SPREAD_S: Final = 0.2
 """Dials are spread over this long, so that what all devices hear at once does not make them do the same."""
 LARGER_WAITS_S: Final = 0.5
 """Of two devices that hear of each other at once one dials first, or there are two links where one is wanted."""
+SLOW_DIAL_S: Final = 1.0
+"""A dial that takes longer is not waited for: another is tried beside it."""
 RETRY_S_MIN: Final = 0.2
 RETRY_S_MAX: Final = 60.0
 RETRY_LONELY_S_MAX: Final = 10.0
@@ -77,6 +79,7 @@ class _Candidate:
     node: str | None = None
     zone: str | None = None
     is_kept: bool = False
+    dialled_at: float = -math.inf
     failures: int = 0
     failed_at: float = -math.inf
     pause_s: float = 0.0
@@ -175,7 +178,7 @@ class Overlay:
             self._met(event.link, now, effects)
         self._make_room(effects)
         for candidate in self._lacking(now):
-            self._dial(candidate, effects)
+            self._dial(candidate, now, effects)
         self._rotate(now, effects)
         return effects
 
@@ -185,6 +188,8 @@ class Overlay:
         if not self._may_dial():
             return min(moments, default=math.inf)
         moments += [candidate.ready_at(RETRY_LONELY_S_MAX) for candidate in self._idle(self._addresses)]
+        slow = [candidate.dialled_at + SLOW_DIAL_S for candidate in self._dialling.values()]
+        moments += [moment for moment in slow if moment > self.now]
         for zone in self._zones_lacking():
             due = self._pace(zone).next_at
             if due > self.now:
@@ -327,14 +332,15 @@ class Overlay:
         if ready and len(self._counted()) < self.most and self._may_dial():
             newcomer = self._one_of(ready)
             self._newcomer = newcomer.name
-            self._dial(newcomer, effects)
+            self._dial(newcomer, now, effects)
 
     def _make_room(self, effects: list[Effect]) -> None:
         """Discovery told of peers that are here already: more than were to be let in."""
         for number in self._counted()[self.most :]:
             self._drop(number, ENOUGH_LINKS, effects)
 
-    def _dial(self, candidate: _Candidate, effects: list[Effect]) -> None:
+    def _dial(self, candidate: _Candidate, now: float, effects: list[Effect]) -> None:
+        candidate.dialled_at = now
         self._dialling[candidate.name] = candidate
         effects.append(Dial(candidate.name))
 
@@ -353,7 +359,10 @@ class Overlay:
         return sorted(lacking, key=self.links_in)
 
     def _lacks(self, zone: str) -> bool:
-        dialling = sum(c.zone == zone and c.name != self._newcomer for c in self._dialling.values())
+        dialling = sum(
+            c.zone == zone and c.name != self._newcomer and self.now < c.dialled_at + SLOW_DIAL_S
+            for c in self._dialling.values()
+        )
         coming = self.links_in(zone) + dialling
         if zone != self.zone:
             return coming < LINKS_ACROSS_WANTED

@@ -25,7 +25,7 @@ from mesh.core.overlay_events import (
     Tick,
 )
 from mesh.limits import DIALS_MAX
-from tests.overlays import Overlays
+from tests.overlays import SILENCE_S, Overlays
 
 MOST = 2 * LINKS_WANTED
 SEEDS = st.integers(0, 2**32)
@@ -49,7 +49,7 @@ def test_300_devices_on_one_network_are_one_graph_of_few_links_and_a_third_of_th
 
     for node in world.chance.sample(nodes, 90):
         world.cut_power(node)
-    world.run(30)
+    world.run(SILENCE_S + 5)
     degrees = world.degrees()
     assert len(world.parts()) == 1
     # Whoever is just being exchanged is one link short for the moment that the next takes.

@@ -67,7 +67,10 @@ class Wire:
             raise ConnectionRefusedError(f"nobody is at {host}")
         here, there = trio.testing.memory_stream_pair()
         self.room.peers[here], self.room.peers[there] = self.room.certificates[host], self.own
-        self.room.doors[host].knock.send_nowait(there)
+        try:
+            self.room.doors[host].knock.send_nowait(there)
+        except trio.BrokenResourceError as error:
+            raise ConnectionRefusedError(f"nobody is at {host} any more") from error
         return here
 
     async def authenticate(self, stream: trio.abc.Stream) -> DeviceCertificate:

@@ -17,6 +17,7 @@ from mesh.core.overlay import (
     ROTATE_S,
     ROTATED,
     SETTLE_S,
+    SLOW_DIAL_S,
     SPREAD_S,
     Overlay,
 )
@@ -258,6 +259,17 @@ def test_peer_that_broke_a_rule_is_not_dialled_for_a_while() -> None:
     assert [at >= broke + REFUSED_PEER_S for at, _ in one.dials[1:]] == [True]
 
 
+def test_dial_that_hangs_is_not_waited_for() -> None:
+    one = settled(50)
+    one.silent = {name(number) for number in range(50)}
+    one.part(one.links[1])
+    one.run(SLOW_DIAL_S - 0.01)
+    assert len(one.dials) == LINKS_WANTED + 1
+    one.silent = set()
+    one.run(SLOW_DIAL_S)
+    assert len(one.links) == LINKS_WANTED
+
+
 def test_dials_that_hang_do_not_pile_up() -> None:
     gateway = One(Overlay(OWN, "north", random.Random(1).uniform, 0.0, bridges=True))
     gateway.silent = set(map(name, range(100)))
@@ -354,8 +366,7 @@ def test_link_that_is_not_in_step_yet_is_not_given_up(in_step: bool) -> None:
     one = settled(0)
     one.silent = {name(number) for number in range(50)}
     one.found(*one.silent)
-    for _ in range(LINKS_WANTED):
-        one.run(1)
+    one.run(0.95)
     assert len(one.dials) == LINKS_WANTED
     for number, candidate in enumerate(one.dialled, 100):
         one.links[number] = candidate

@@ -27,7 +27,7 @@ STATED: Final = {
         f"the larger waits {overlay.LARGER_WAITS_S} s",
         f"at most {overlay.RETRY_S_MAX:.0f} s ({overlay.RETRY_LONELY_S_MAX:.0f} s for",
         f"at most {overlay.ZONE_PAUSE_S_MAX:.0f} s. Both",
-        f"given up after {limits.DIAL_S_MAX:.0f} s",
+        f"given up after {limits.DIAL_S_MAX:.0f} s; after {overlay.SLOW_DIAL_S:.0f} s another",
         f"is not dialled for {limits.REFUSED_PEER_S:.0f} s",
         f"not linked in the last {overlay.RECENT_S:.0f} s",
         f"Every {overlay.ROTATE_S:.0f} s, give or take half",
