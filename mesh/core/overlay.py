@@ -53,8 +53,8 @@ SLOW_DIAL_S: Final = 1.0
 """A dial that takes longer is not waited for: another is tried beside it."""
 RETRY_S_MIN: Final = 0.2
 RETRY_S_MAX: Final = 60.0
-RETRY_LONELY_S_MAX: Final = 10.0
-"""Of a device that has nobody in its zone, and for addresses that a person gave."""
+RETRY_LACKING_S_MAX: Final = 10.0
+"""Where links are lacking, and for addresses that a person gave."""
 ZONE_PAUSE_S_MAX: Final = 2.0
 ROTATE_S: Final = 60.0
 ROTATE_AGAIN_S: Final = 5.0
@@ -187,7 +187,7 @@ class Overlay:
         moments = [self._rotate_at] if self._newcomer is None else []
         if not self._may_dial():
             return min(moments, default=math.inf)
-        moments += [candidate.ready_at(RETRY_LONELY_S_MAX) for candidate in self._idle(self._addresses)]
+        moments += [candidate.ready_at(RETRY_LACKING_S_MAX) for candidate in self._idle(self._addresses)]
         slow = [candidate.dialled_at + SLOW_DIAL_S for candidate in self._dialling.values()]
         moments += [moment for moment in slow if moment > self.now]
         for zone in self._zones_lacking():
@@ -303,7 +303,7 @@ class Overlay:
     def _lacking(self, now: float) -> Iterator[_Candidate]:
         """Whom to dial now: addresses that are to be kept, and one candidate for each zone with too few links."""
         for candidate in self._idle(self._addresses):
-            if candidate.ready_at(RETRY_LONELY_S_MAX) <= now and self._may_dial():
+            if candidate.ready_at(RETRY_LACKING_S_MAX) <= now and self._may_dial():
                 yield candidate
         for zone in self._zones_lacking():
             pace = self._pace(zone)
@@ -426,7 +426,8 @@ class Overlay:
         return [candidate for candidate in candidates if now - candidate.linked_at > RECENT_S] or candidates
 
     def _pause_s_max(self, zone: str) -> float:
-        return RETRY_S_MAX if self.links_in(zone) else RETRY_LONELY_S_MAX
+        wanted = self.wanted if zone == self.zone else LINKS_ACROSS_WANTED
+        return RETRY_S_MAX if self.links_in(zone) >= wanted else RETRY_LACKING_S_MAX
 
     def _nodes(self) -> set[str | None]:
         return {link.node for link in self._links.values()}

@@ -25,7 +25,7 @@ STATED: Final = {
         f"In the first {overlay.SETTLE_S:.0f} s after a start",
         f"within {overlay.SPREAD_S / 4:.2f} s, others within {overlay.SPREAD_S} s",
         f"the larger waits {overlay.LARGER_WAITS_S} s",
-        f"at most {overlay.RETRY_S_MAX:.0f} s ({overlay.RETRY_LONELY_S_MAX:.0f} s for",
+        f"at most {overlay.RETRY_S_MAX:.0f} s ({overlay.RETRY_LACKING_S_MAX:.0f} s where",
         f"at most {overlay.ZONE_PAUSE_S_MAX:.0f} s. Both",
         f"given up after {limits.DIAL_S_MAX:.0f} s; after {overlay.SLOW_DIAL_S:.0f} s another",
         f"is not dialled for {limits.REFUSED_PEER_S:.0f} s",
