@@ -50,6 +50,10 @@ ZONE_CHARS_MAX: Final = 32
 
 # --- Links ------------------------------------------------------------------------------------------------------
 LINKS_MAX: Final = 64
+DIALS_MAX: Final = 8
+"""Peers that a device dials at once."""
+DIAL_S_MAX: Final = 3.0
+"""An address where nobody has answered for this long is given up: a host without power says nothing at all."""
 HANDSHAKE_S_MAX: Final = 10.0
 HANDSHAKES_MAX: Final = 64
 """Accepted connections that have not shown a certificate yet; one more ends the one that has taken longest."""

@@ -115,3 +115,11 @@ class Links(Protocol):
     def close(self, link: int, reason: str, *, blame_peer: bool) -> None:
         """End a link once it was told why."""
         ...
+
+    def met(self, link: int) -> None:
+        """The peer of a link was accepted."""
+        ...
+
+    def in_step(self, link: int) -> None:
+        """Both ends of a link hold the same."""
+        ...

@@ -8,7 +8,6 @@ import platform
 import statistics
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mesh.core.chain import Run
 from mesh.core.messages import Announce, Message, RunMessage, decode_message
 from mesh.testing.faults import Faults
-from mesh.testing.network import End, Network, Quality
+from mesh.testing.network import End, Quality
 from mesh.testing.people import Crowd
 from mesh.testing.scenario import Courier, People, Scenario, Zone
 from mesh.testing.world import World

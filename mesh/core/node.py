@@ -226,6 +226,11 @@ class Node:
         """The peers whose hello has been accepted, by link."""
         return {number: link.peer for number, link in self._links.items() if link.live}
 
+    def zone_of(self, link: int) -> str:
+        """Where the peer of a link says it is; nothing before its hello."""
+        known = self._links.get(link)
+        return "" if known is None else known.zone
+
     @property
     def pending_logs(self) -> int:
         """Logs of which something is known to exist and is not held yet."""

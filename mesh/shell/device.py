@@ -293,14 +293,24 @@ class Device:
                 self._revoked(statement)
             case PeerPlan(_, log_id, entries, size):
                 self.notify(Planned(log_id, entries, size))
+            case Met() | InStep():
+                self._link_news(effect)
+            case Note(text):
+                self.notify(Noted(text))
+
+    def _link_news(self, effect: Met | InStep) -> None:
+        """A peer was met, or holds the same: for people, and for what looks after links."""
+        match effect:
             case Met(link, peer):
                 self._met[link] = (peer, trio.current_time())
                 self.notify(PeerMet(peer))
+                if self.links is not None:
+                    self.links.met(link)
             case InStep(link):
                 peer, since = self._met[link]
                 self.notify(PeerInStep(peer, trio.current_time() - since))
-            case Note(text):
-                self.notify(Noted(text))
+                if self.links is not None:
+                    self.links.in_step(link)
 
     def _spawn(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
         assert self._nursery is not None, "effects are carried out only while the device is open"

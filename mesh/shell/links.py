@@ -172,9 +172,9 @@ class Link:
         if not job.segments or not pieces:
             self._jobs.remove(job)
         for piece in pieces:
+            await self._flush()
             if self.closing is not None:
                 return
-            await self._flush()
             await self.stream.send_all(encode_message(RunMessage(log_id, piece.count, piece.blob)))
 
     async def _begin_answer(self, device: Device, job: _Job) -> None:

@@ -1,8 +1,7 @@
-"""The mesh around a device: accept links, find peers, dial them, keep at most one link to each.
+"""The mesh around a device: accept links, dial peers, and keep at most one link to each.
 
-Who dials whom: in one zone the device with the smaller serial number dials, so that two do not meet half way; across
-zones couriers and gateways dial. `--peer` addresses are dialled always. A peer that is gone is dialled again with
-growing, jittered pauses. What mDNS says is a rumour: TLS and the certificate decide who is there.
+Whom to dial, whom to let in and which link to give up is decided by :mod:`mesh.core.overlay`; `mesh.shell.company` has
+the tasks for it. Here links begin and end.
 """
 
 from __future__ import annotations
@@ -10,18 +9,23 @@ from __future__ import annotations
 import errno
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
 
 import trio
 
 from mesh.core.certificate import DeviceCertificate
-from mesh.core.events import LinkUp, Moved, Serve
+from mesh.core.events import LinkDown, LinkUp, Moved, Serve
+from mesh.core.kinds import Role
+from mesh.core.messages import Bye, encode_message
+from mesh.core.overlay import ENOUGH_LINKS, Overlay
+from mesh.core.overlay_events import Event, InStep, Linked, Met, Parted
 from mesh.core.zone import ACROSS_ZONES
 from mesh.errors import LocalError, PeerError
 from mesh.limits import (
     ACCEPT_PAUSE_S,
+    DIAL_S_MAX,
     HANDSHAKE_PAUSE_S,
     HANDSHAKE_S_MAX,
     HANDSHAKES_MAX,
@@ -29,14 +33,10 @@ from mesh.limits import (
     REFUSED_PEER_S,
 )
 from mesh.shell.carrier import Carrier, Listening, TlsCarrier
+from mesh.shell.company import Address, Company, Dialled, kept_addresses
 from mesh.shell.device import Device
 from mesh.shell.discovery import Announcement, NoNetwork, PeerFound, PeerLost, TooManyNames
 from mesh.shell.links import GOODBYE_S, Link
-
-RETRY_S_MIN: Final = 0.2
-RETRY_S_MAX: Final = 10.0
-DIAL_ANYWAY_S: Final = 3.0
-"""The larger of two devices dials too if nobody came for this long: mDNS may be heard one way only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,8 @@ class Network:
     """Everything that happens where the device is now; cancelled when it is carried to another place."""
     _arrived: trio.Event = field(default_factory=trio.Event)
     _no_links: trio.Event = field(default_factory=trio.Event)
-    _dialling: dict[str, trio.CancelScope] = field(default_factory=dict)
+    _company: Company | None = None
+    """Of the place where the device is."""
     _handshaking: deque[trio.CancelScope] = field(default_factory=deque)
     """Accepted connections before their certificates, the oldest first."""
     _door: trio.Lock = field(default_factory=trio.Lock)
@@ -107,7 +108,7 @@ class Network:
     # -- Links -----------------------------------------------------------------------------------------------------
 
     def send(self, link: int, data: bytes) -> None:
-        if link in self.links:
+        if link in self.links and self.links[link].closing is None:
             self.links[link].send(data)
 
     def serve(self, effect: Serve) -> None:
@@ -120,6 +121,20 @@ class Network:
                 self.refused += 1
                 self._refused_until[self.links[link].peer.serial] = trio.current_time() + REFUSED_PEER_S
             self.links[link].close(reason)
+
+    def met(self, link: int) -> None:
+        self._tell_company(Met(link, self.device.node.zone_of(link)))
+
+    def in_step(self, link: int) -> None:
+        self._tell_company(InStep(link))
+
+    def _say_goodbye(self, number: int, reason: str) -> None:
+        """End a link by choice. The node forgets it first: behind a bye nothing may be said."""
+        link = self.links.get(number)
+        if link is not None and link.closing is None:
+            self.device.post(LinkDown(number))
+            link.send(encode_message(Bye(reason)))
+            link.close(reason)
 
     # -- Running ---------------------------------------------------------------------------------------------------
 
@@ -148,6 +163,7 @@ class Network:
 
         With port 0 the port is another one afterwards: what knew the old address belongs to the place that was left.
         """
+        self._company = None
         self.device.post(Moved(zone))
         with trio.move_on_after(GOODBYE_S):
             while self.links:
@@ -160,22 +176,14 @@ class Network:
 
     async def _run_here(self, carrier: Carrier, listening: Listening) -> None:
         async def accept(stream: trio.abc.Stream) -> None:
-            await self._link(carrier, stream, dialled=False)
+            await self._link(carrier, stream, None)
 
-        async def dial(endpoint: Endpoint) -> bool:
-            try:
-                stream = await carrier.dial(endpoint.host, endpoint.port)
-            except OSError:
-                return False
-            return await self._link(carrier, stream, dialled=True)
-
-        self._dialling.clear()
         async with trio.open_nursery() as nursery:
+            company = self._company = self._company_here(carrier, nursery)
             nursery.start_soon(trio.serve_listeners, accept, [_Door(listener) for listener in listening.listeners])
-            for endpoint in self.settings.peers:
-                nursery.start_soon(self._keep_dialled, dial, [endpoint], lambda: True)
+            nursery.start_soon(company.run)
             if self.settings.mdns:
-                nursery.start_soon(self._discover, carrier, dial, nursery)
+                nursery.start_soon(self._discover, carrier, company)
 
     async def _listen(self, carrier: Carrier) -> Listening:
         listen = self.settings.listen
@@ -191,15 +199,16 @@ class Network:
 
     # -- One link --------------------------------------------------------------------------------------------------
 
-    async def _link(self, carrier: Carrier, stream: trio.abc.Stream, *, dialled: bool) -> bool:
-        """Authenticate and run one link to its end; True if each end let the other in."""
+    async def _link(self, carrier: Carrier, stream: trio.abc.Stream, candidate: str | None) -> Dialled:
+        """Authenticate and run one link to its end; `candidate` is what was dialled, None for a peer that came."""
         scope = trio.CancelScope()
         link: Link | None = None
-        met = False
+        node: str | None = None
         try:
             with scope:
-                peer = await self._authenticate(carrier, stream, scope, dialled=dialled)
-                link = self._admit(stream, peer, scope, dialled=dialled)
+                peer = await self._authenticate(carrier, stream, scope, dialled=candidate is not None)
+                node = peer.node
+                link = await self._admit(stream, peer, scope, candidate)
                 if link is not None:
                     await link.run(self.device)
         except (PeerError, trio.TooSlowError) as error:
@@ -207,16 +216,22 @@ class Network:
             reason = "the handshake took too long" if isinstance(error, trio.TooSlowError) else str(error)
             self.report(f"a connection was refused: {reason}")
         finally:
-            if link is not None and self.links.pop(link.number, None) is not None:
-                reason = link.closing or "this end was stopped"
-                met = self.device.link_ended(link.number, reason)
-                if not met:
-                    self.report(f"a link to {link.peer.name} did not come about: {reason}")
-                if not self.links:
-                    self._no_links.set()
+            if link is not None:
+                self._ended(link)
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
-        return met
+        return Dialled(link is not None, node)
+
+    def _ended(self, link: Link) -> None:
+        if self.links.pop(link.number, None) is None:
+            return
+        reason = link.closing or "this end was stopped"
+        met = self.device.link_ended(link.number, reason)
+        if not met and ENOUGH_LINKS not in reason:
+            self.report(f"a link to {link.peer.name} did not come about: {reason}")
+        self._tell_company(Parted(link.number, self._is_refused(link.peer)))
+        if not self.links:
+            self._no_links.set()
 
     async def _authenticate(
         self, carrier: Carrier, stream: trio.abc.Stream, scope: trio.CancelScope, *, dialled: bool
@@ -247,30 +262,39 @@ class Network:
         """Accepted connections whose other end has not shown yet who it is."""
         return len(self._handshaking)
 
-    def _admit(
-        self,
-        stream: trio.abc.Stream,
-        peer: DeviceCertificate,
-        scope: trio.CancelScope,
-        *,
-        dialled: bool,
+    async def _admit(
+        self, stream: trio.abc.Stream, peer: DeviceCertificate, scope: trio.CancelScope, candidate: str | None
     ) -> Link | None:
         """Let an authenticated peer in, unless it is ourselves, one link too many, or a second link that should go."""
         if peer.serial == self.device.certificate.serial or len(self.links) >= LINKS_MAX:
             return None
         revoked = peer.serial in self.device.node.revocations  # It is told why, each time.
-        if not revoked and trio.current_time() < self._refused_until.get(peer.serial, -math.inf):
-            return None
+        if not revoked:
+            if self._is_refused(peer):
+                return None
+            if not self._has_room(peer, candidate):
+                await _turn_away(stream)
+                return None
         for other in self.links.values():
             if other.peer.serial == peer.serial:
-                if self._preferred(other) and not self._is_preferred(peer, dialled=dialled):
+                if self._preferred(other) and not self._is_preferred(peer, dialled=candidate is not None):
                     return None
                 other.close("a newer link to the same device took its place")
                 other.scope.cancel()
         self._numbers += 1
-        link = self.links[self._numbers] = Link(self._numbers, peer, dialled, stream, scope)
+        link = self.links[self._numbers] = Link(self._numbers, peer, candidate is not None, stream, scope)
+        self._tell_company(Linked(link.number, peer.node, _bridges(peer), candidate))
         self.device.post(LinkUp(link.number, peer))
         return link
+
+    def _is_refused(self, peer: DeviceCertificate) -> bool:
+        return trio.current_time() < self._refused_until.get(peer.serial, -math.inf)
+
+    def _has_room(self, peer: DeviceCertificate, candidate: str | None) -> bool:
+        if self._company is None:
+            return False  # On the way to another place.
+        overlay = self._company.overlay
+        return overlay.has_room(peer.node, trio.current_time(), bridges=_bridges(peer), candidate=candidate)
 
     def _preferred(self, link: Link) -> bool:
         return self._is_preferred(link.peer, dialled=link.dialled)
@@ -279,32 +303,41 @@ class Network:
         """Both ends keep the link that the smaller serial number dialled."""
         return dialled == (self.device.certificate.serial < peer.serial)
 
-    def _linked(self, node: str) -> bool:
-        return any(link.peer.node == node for link in self.links.values())
-
     # -- Finding peers ---------------------------------------------------------------------------------------------
 
-    async def _keep_dialled(
-        self, dial: Callable[[Endpoint], Awaitable[bool]], endpoints: Sequence[Endpoint], wanted: Callable[[], bool]
-    ) -> None:
-        """Dial again whenever there is no link, with growing pauses; a link that came about starts them over."""
-        pause = RETRY_S_MIN
-        while True:
-            for endpoint in endpoints:
-                if wanted() and await dial(endpoint):
-                    pause = RETRY_S_MIN
-                    break
-            # Jitter only keeps many devices from dialling in step; nothing depends on its value.
-            await trio.sleep(pause * self.device.surroundings.jitter(0.5, 1.0))
-            pause = min(RETRY_S_MAX, pause * 2)
+    def _company_here(self, carrier: Carrier, nursery: trio.Nursery) -> Company:
+        """A policy that knows nobody yet but the addresses that a person gave."""
+        certificate, settings = self.device.certificate, self.settings
+        addresses = dict(kept_addresses([(peer.host, peer.port) for peer in settings.peers]))
+        overlay = Overlay(
+            certificate.node,
+            self.device.node.zone,
+            self.device.surroundings.jitter,
+            trio.current_time(),
+            bridges=_bridges(certificate) and not settings.zone_bound,
+            kept=tuple(addresses),
+            passes_by=settings.zone_bound and Role.COURIER in certificate.roles,
+            discovers=settings.mdns,
+        )
 
-    async def _discover(
-        self, carrier: Carrier, dial: Callable[[Endpoint], Awaitable[bool]], nursery: trio.Nursery
-    ) -> None:
-        certificate = self.device.certificate
+        async def dial(candidate: str, address: Address) -> Dialled:
+            try:
+                with trio.fail_after(DIAL_S_MAX):
+                    stream = await carrier.dial(*address)
+            except (OSError, trio.TooSlowError):
+                return Dialled(linked=False)
+            return await self._link(carrier, stream, candidate)
+
+        return Company(overlay, dial, self._say_goodbye, addresses, nursery)
+
+    def _tell_company(self, event: Event) -> None:
+        if self._company is not None:
+            self._company.handle(event)
+
+    async def _discover(self, carrier: Carrier, company: Company) -> None:
         own = Announcement(
             venue=self.device.root.venue_id.hex()[:16],
-            node=certificate.node,
+            node=self.device.certificate.node,
             zone=self.device.node.zone,
             port=self.port,
             addresses=self.settings.interfaces or (),
@@ -313,39 +346,22 @@ class Network:
             async for notice in notices:
                 match notice:
                     case PeerFound():
-                        self._found(notice, own.node, dial, nursery)
+                        company.found(notice)
                     case PeerLost(name):
-                        scope = self._dialling.pop(name, None)
-                        if scope is not None:
-                            scope.cancel()
+                        company.lost(name)
                     case NoNetwork(reason):
                         self.report(reason)
                     case TooManyNames(name):
                         self.report(f"more devices announce themselves than are followed; {name} is not tried")
 
-    def _found(
-        self, found: PeerFound, own_node: str, dial: Callable[[Endpoint], Awaitable[bool]], nursery: trio.Nursery
-    ) -> None:
-        earlier = self._dialling.pop(found.name, None)
-        if earlier is not None:
-            earlier.cancel()
-        same_zone = found.zone == self.device.node.zone
-        bridges = bool(self.device.certificate.roles & ACROSS_ZONES) and not self.settings.zone_bound
-        if not (same_zone or bridges):
-            return
-        scope = self._dialling[found.name] = trio.CancelScope()
-        endpoints = [Endpoint(address, found.port) for address in found.addresses]
-        pause = 0.0 if bridges or own_node < found.node else DIAL_ANYWAY_S
-        nursery.start_soon(self._dial_found, scope, dial, endpoints, found.node, pause)
 
-    async def _dial_found(
-        self,
-        scope: trio.CancelScope,
-        dial: Callable[[Endpoint], Awaitable[bool]],
-        endpoints: list[Endpoint],
-        node: str,
-        pause: float,
-    ) -> None:
-        with scope:
-            await trio.sleep(pause)
-            await self._keep_dialled(dial, endpoints, lambda: not self._linked(node))
+def _bridges(certificate: DeviceCertificate) -> bool:
+    return bool(certificate.roles & ACROSS_ZONES)
+
+
+async def _turn_away(stream: trio.abc.Stream) -> None:
+    """Say why there will be no link, and wait until that was heard: what is unread would end the stream before it."""
+    with trio.move_on_after(GOODBYE_S), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        await stream.send_all(encode_message(Bye(ENOUGH_LINKS)))
+        while await stream.receive_some():
+            pass

@@ -13,8 +13,8 @@ from typing import Final, Protocol
 
 from mesh.core.certificate import DeviceCertificate
 from mesh.core.kinds import Role
-from mesh.core.zone import ACROSS_ZONES, accepts_zone
-from mesh.limits import LINKS_MAX
+from mesh.core.overlay import LINKS_WANTED
+from mesh.testing.company import Company
 from mesh.testing.counter import Counter
 from mesh.testing.network import Quality
 from mesh.testing.process import Process, Surroundings
@@ -23,12 +23,6 @@ from mesh.testing.store import Pieces
 from mesh.testing.venue import VenueDevice
 from reader.tap_events import Screen
 
-LINKS_WANTED: Final = 3
-"""Links that a device looks for itself; others come to it."""
-LINKS_ACROSS_WANTED: Final = 2
-"""Links that a gateway looks for in each zone that is not its own."""
-DIAL_PAUSE_S: Final = (0.2, 1.0)
-DIAL_AGAIN_S: Final = (0.5, 5.0)
 SELLING: Final = frozenset({Role.READER, Role.TILL})
 
 
@@ -36,6 +30,7 @@ class Venue(Surroundings, Protocol):
     """What a device needs of its world besides what its process does."""
 
     pieces: Pieces
+    devices: dict[str, Device]
 
     def make_process(self, device: Device) -> Process:
         """A fresh process of a device."""
@@ -108,7 +103,7 @@ class Device:
         self.clock_off_ms = 0
         """How far its clock is off."""
         self.links_wanted = links_wanted
-        self._dialling = False
+        self.company: Company | None = None
 
     @property
     def certificate(self) -> DeviceCertificate:
@@ -139,10 +134,10 @@ class Device:
         process.start()
         if self.process is not process:
             return
+        self._seek_company(process)
         if self.sells:
             self.counter = Counter(process, self.chance, lambda screen: self.world.screen(self, screen))
         self.world.booted(self)
-        self.dial_soon()
 
     def power_cut(self, off_s: float | None) -> None:
         """The power goes; it comes back after `off_s` seconds, or never."""
@@ -169,7 +164,7 @@ class Device:
         self._come_back(off_s)
 
     def _end_process(self, why: str) -> None:
-        process, self.process, self.counter = self.process, None, None
+        process, self.process, self.counter, self.company = self.process, None, None, None
         assert process is not None
         self._accepted += process.accepted
         self.world.trace.note(self.world.clock.now_us, self.name, why)
@@ -186,82 +181,26 @@ class Device:
 
     # -- Company ---------------------------------------------------------------------------------------------------
 
-    def dial_soon(self) -> None:
-        """Look for company, unless that is under way already."""
-        if not self._dialling and self.process is not None:
-            self._dialling = True
-            self.world.clock.after(self.chance.uniform(*DIAL_PAUSE_S), self._dial)
-
-    def _dial(self) -> None:
-        self._dialling = False
-        process = self.process
-        if process is None:
-            return
-        found = self._wanted_peer(process)
-        if found is None:
-            return
-        self._connect(process, found)
-        self._dialling = True
-        self.world.clock.after(self.chance.uniform(*DIAL_AGAIN_S), self._dial)
-
-    def _wanted_peer(self, process: Process) -> Device | None:
-        """A device to dial: of the own zone, or of another that a gateway collects from."""
-        across = bool(self.certificate.roles & ACROSS_ZONES) and not process.node.zone_bound
-        zones = [process.zone_of(number) for number in process.links]
-        lacks_near = zones.count(self.zone) < self.links_wanted
-        if not lacks_near and not across:
-            return None
-        linked = {link.end.peer.serial for link in process.links.values()}
-        now = self.world.clock.now
-        refused = {serial for serial, until in process.refused_until.items() if until > now}
-        peers = [p for p in self.world.peers(self, across=across) if p.certificate.serial not in linked | refused]
-        near = [peer for peer in peers if peer.zone == self.zone]
-        if near and lacks_near:
-            return self.chance.choice(near)
-        far = [p for p in peers if p.zone != self.zone and zones.count(p.zone) < LINKS_ACROSS_WANTED]
-        return self.chance.choice(far) if far else None
-
-    def _connect(self, process: Process, peer: Device) -> None:
-        network = self.world.network
-        pause = network.handshake_s(self, peer)
-
-        def through() -> None:
-            other = peer.process
-            if self.process is not process or other is None:
-                return
-            if not network.reaches(self, peer) or not accepted(self, peer):
-                return
-            if any(link.end.peer.serial == peer.certificate.serial for link in process.links.values()):
-                return
-            if max(len(process.links), len(other.links)) >= LINKS_MAX:
-                return
-            if other.refused_until.get(self.certificate.serial, 0.0) > self.world.clock.now:
-                return
-            near, far = network.open((self, process, self.certificate), (peer, other, peer.certificate))
-            process.link_up(near)
-            other.link_up(far)
-
-        self.world.clock.after(pause, through)
+    def look_soon(self) -> None:
+        """Somebody may have come, or the network is another: notice it."""
+        if self.company is not None:
+            self.company.look_soon()
 
     def walk_to(self, zone: str) -> None:
         """The device is carried to another zone."""
         self.zone = zone
         self.world.somebody_moved()
+        self.company = None
         if self.process is not None:
             for link in list(self.process.links.values()):
                 self.world.network.reset(link.end.connection)
             self.process.moved(zone)
-        self.dial_soon()
+            self._seek_company(self.process)
 
-
-def accepted(one: Device, other: Device) -> bool:
-    """Whether both would keep a link to the other, by zones and roles."""
-    return accepts_zone(one.zone, _roles(one), other.zone, _roles(other))
-
-
-def _roles(device: Device) -> frozenset[Role]:
-    bound = device.process is not None and device.process.node.zone_bound
-    return device.certificate.roles - {Role.COURIER} if bound else device.certificate.roles
+    def _seek_company(self, process: Process) -> None:
+        """Begin where nobody is known."""
+        self.company = Company(self.world, self, process)
+        self.company.look_soon()
 
 
 def by_name(devices: Iterable[Device]) -> list[Device]:

@@ -15,6 +15,7 @@ from functools import partial
 from itertools import compress
 from typing import Final, Protocol
 
+from mesh.core import overlay_events
 from mesh.core.certificate import VenueRoot
 from mesh.core.chain import NONCE_BYTES, Genesis, KnownHead, Run, check_run, encode_genesis
 from mesh.core.entry import LOG_ID_BYTES, NO_PREV, entry_id
@@ -48,7 +49,7 @@ from mesh.core.events import (
 )
 from mesh.core.frontier import Position
 from mesh.core.kinds import Kind, Lane
-from mesh.core.messages import Plan, RunMessage, encode_message
+from mesh.core.messages import Bye, Plan, RunMessage, encode_message
 from mesh.core.node import Node
 from mesh.core.signing import EntryMemory
 from mesh.errors import PeerError
@@ -88,6 +89,10 @@ class Surroundings(Protocol):
 
     def broke_a_rule(self, device: str, peer: str, reason: str) -> None:
         """A device closed a link because its peer broke a rule."""
+        ...
+
+    def tell_company(self, device: str, event: overlay_events.Event) -> None:
+        """Something happened to a link of a device."""
         ...
 
     def sends_run(self, device: str, to: str, log_id: bytes, last_seq: int, count: int) -> None:
@@ -255,12 +260,20 @@ class Process:
                 digest, body = hashlib.sha256(statement.body).digest(), statement.body
                 self._surface(self.cards.revoke(statement))
                 self.write_own(lambda store: store.put_statement(digest, body))
-            case InStep(link):
-                self.in_step[link] = self.world.clock.now
+            case Met(link) | InStep(link):
+                self._link_news(effect, link)
             case Note(text):
                 self.notes.append(text)
-            case Met() | PeerPlan():
+            case PeerPlan():
                 pass
+
+    def _link_news(self, effect: Met | InStep, link: int) -> None:
+        """A peer was met, or holds the same."""
+        if isinstance(effect, InStep):
+            self.in_step[link] = self.world.clock.now
+            self.world.tell_company(self.name, overlay_events.InStep(link))
+        elif link in self.links:
+            self.world.tell_company(self.name, overlay_events.Met(link, self.zone_of(link)))
 
     def _accepted(self, accepted: Accepted) -> None:
         run, genesis = accepted.run, accepted.genesis
@@ -428,6 +441,13 @@ class Process:
         if self.links.pop(number, None) is not None and self.alive:
             self.in_step.pop(number, None)
             self.post(LinkDown(number))
+            self.world.tell_company(self.name, overlay_events.Parted(number))
+
+    def leave(self, number: int, reason: str) -> None:
+        """End a link by choice. The node forgets it first: behind a bye nothing may be said."""
+        self.post(LinkDown(number))
+        self._send(number, encode_message(Bye(reason)))
+        self._close(Close(number, reason, blame_peer=False))
 
     def next_parcel(self, number: int) -> bytes | None:
         """Every frame that waits, or else the next piece of the most urgent log."""
@@ -530,6 +550,7 @@ class Process:
         self.world.network.pump(link.end)  # the goodbye
         self.links.pop(effect.link, None)
         self.world.network.hang_up(link.end)
+        self.world.tell_company(self.name, overlay_events.Parted(effect.link, effect.blame_peer))
 
     # -- Proof and verification ------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from mesh.core.overlay import LINKS_WANTED
 from mesh.errors import LocalError
 from mesh.testing.network import Quality
 
@@ -176,7 +177,7 @@ class Scenario:
     """How many of these kinds each seed draws to come; 0: all of them come."""
     real_signatures: float = 0.0
     """Share of the seeds that sign and verify with Ed25519; the others with a keyed hash."""
-    links_wanted: int = 3
+    links_wanted: int = LINKS_WANTED
     tick_s: float = 0.25
     gateway_poll_s: float = 1.0
     copies_max: float = 4.0

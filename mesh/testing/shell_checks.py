@@ -131,6 +131,12 @@ class WatchedLinks:
         require(not blame_peer, "no honest device is blamed", f"{self._watch.machine.name} closes a link: {reason}")
         self._inner.close(link, reason, blame_peer=blame_peer)
 
+    def met(self, link: int) -> None:
+        self._inner.met(link)
+
+    def in_step(self, link: int) -> None:
+        self._inner.in_step(link)
+
     def _look(self) -> None:
         if self._watch.machine.is_on:
             self._watch.look(self._device)

@@ -24,13 +24,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+from mesh.core import overlay_events
 from mesh.core.chain import Run
 from mesh.core.frontier import Frontier, Position
 from mesh.core.kinds import Operation, Role
 from mesh.limits import BRANCHES_PER_LOG_MAX
 from mesh.testing.clock import Clock
+from mesh.testing.company import accepted
 from mesh.testing.counter import stored_rows
-from mesh.testing.device import Device, accepted
+from mesh.testing.device import Device
 from mesh.testing.memo import shared_runs
 from mesh.testing.network import ON_THE_WAY, Network, Quality
 from mesh.testing.process import Process
@@ -298,10 +300,10 @@ class World:
         self.network.enforce(self.devices.__getitem__)
         near = self.devices.values() if zone is None else self._in_zones().get(zone, ())
         for device in near:
-            device.dial_soon()
+            device.look_soon()
         if zone is not None:
             for name in self.gateways:
-                self.devices[name].dial_soon()
+                self.devices[name].look_soon()
 
     @property
     def honest(self) -> list[Device]:
@@ -353,6 +355,11 @@ class World:
     def broke_a_rule(self, device: str, peer: str, reason: str) -> None:
         self.truth.blamed.append((device, peer, reason))
         self.trace.note(self.clock.now_us, device, f"blames {peer}: {reason}")
+
+    def tell_company(self, device: str, event: overlay_events.Event) -> None:
+        company = self.devices[device].company
+        if company is not None:
+            company.handle(event)
 
     def sends_run(self, device: str, to: str, log_id: bytes, last_seq: int, count: int) -> None:
         self.truth.sent[to] += count

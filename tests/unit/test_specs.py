@@ -9,11 +9,30 @@ from typing import Final
 import pytest
 
 from mesh import limits
-from mesh.core import bundle_key, frontier, gossip, kinds, messages, revocation
+from mesh.core import bundle_key, frontier, gossip, kinds, messages, overlay, revocation
 
 SPECS: Final = Path(__file__).resolve().parents[2] / "docs" / "spec"
 
 STATED: Final = {
+    "overlay.md": (
+        f"| links wanted in the own zone, whoever dialled | {overlay.LINKS_WANTED} |",
+        f"| of these, dialled by the device itself | {overlay.LINKS_WANTED // 2} |",
+        f"| most in the own zone, of those that are counted | {2 * overlay.LINKS_WANTED} |",
+        f"that are not bound to one | {overlay.LINKS_ACROSS_WANTED} |",
+        f"| most links of any kind | {limits.LINKS_MAX} |",
+        f"| dials under way at once | {limits.DIALS_MAX} |",
+        f"| candidates that are followed | {limits.DISCOVERED_NAMES_MAX} |",
+        f"In the first {overlay.SETTLE_S:.0f} s after a start",
+        f"within {overlay.SPREAD_S / 4:.2f} s, others within {overlay.SPREAD_S} s",
+        f"the larger waits {overlay.LARGER_WAITS_S} s",
+        f"at most {overlay.RETRY_S_MAX:.0f} s ({overlay.RETRY_LACKING_S_MAX:.0f} s where",
+        f"at most {overlay.ZONE_PAUSE_S_MAX:.0f} s. Both",
+        f"given up after {limits.DIAL_S_MAX:.0f} s; after {overlay.SLOW_DIAL_S:.0f} s another",
+        f"is not dialled for {limits.REFUSED_PEER_S:.0f} s",
+        f"not linked in the last {overlay.RECENT_S:.0f} s",
+        f"Every {overlay.ROTATE_S:.0f} s, give or take half",
+        f"tried again after {overlay.ROTATE_AGAIN_S:.0f} s",
+    ),
     "entry.md": (
         f"nested at most {limits.CBOR_DEPTH_MAX} deep",
         f"seq:     0..{limits.ENTRY_SEQ_MAX},",

@@ -78,8 +78,8 @@ def let_in(world: World, crowd: Crowd) -> None:
 
 
 def _link_past_liars(world: World) -> None:
-    """A device of the product links with all of its zone (mesh.shell.network); one that looks for a few could have
-    liars alone around it, and no protocol helps against that."""
+    """Where a scenario has many liars in few devices, four links could be liars alone, and no protocol helps against
+    that; where they are few among many, rotation sees to it."""
     for device in world.devices.values():
         liars = sum(other.zone == device.zone and not other.is_honest for other in world.devices.values())
         device.links_wanted = max(device.links_wanted, liars + HONEST_NEIGHBOURS)

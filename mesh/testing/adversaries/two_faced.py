@@ -176,6 +176,12 @@ class Equivocator(Crooked):
         else:
             super().ended(number)
 
+    def leave(self, number: int, reason: str) -> None:
+        if number in self._of_other:
+            self.other.leave(number, reason)
+        else:
+            super().leave(number, reason)
+
     def next_parcel(self, number: int) -> bytes | None:
         return self.other.next_parcel(number) if number in self._of_other else super().next_parcel(number)
 
