@@ -63,6 +63,8 @@ HANDSHAKE_PAUSE_S: Final = 0.1
 """Between two accepted handshakes: one costs milliseconds of the thread that sells; strangers get a twentieth of it."""
 REFUSED_PEER_S: Final = 5.0
 """A device that broke a rule is not listened to for this long: it may not break the next one at once."""
+CROSSING_S: Final = 2.0
+"""Two links between two devices made within this long crossed each other; later the newer one is the one that lives."""
 KEEPALIVE_S: Final = 1.5
 LINK_SILENCE_S_MAX: Final = 5.0
 """A peer that says nothing for this long is gone (three keepalives and a stall)."""

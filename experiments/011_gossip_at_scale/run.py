@@ -16,12 +16,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mesh.core.chain import Run
 from mesh.core.messages import Announce, Message, RunMessage, decode_message
 from mesh.testing.faults import Faults
-from mesh.testing.network import End, Quality
+from mesh.testing.network import Quality
 from mesh.testing.people import Crowd
 from mesh.testing.scenario import Courier, People, Scenario, Zone
 from mesh.testing.world import World
 
-ZONES: Final = 1
 READERS: Final = 300
 TILLS_SHARE: Final = 0.3
 QUALITY: Final = Quality(latency_ms=(2.0, 8.0), loss=0.02, stall_ms=200.0)
@@ -61,23 +60,14 @@ class Traffic:
     """What is on the wires, by kind of message."""
 
     def __init__(self, world: World) -> None:
-        self._world = world
         self.bytes: dict[str, int] = {}
         self.entries = 0
         self.announced = 0
         self.counting = False
-        self._rest: dict[int, bytes] = {}
-        put = world.network._put
+        world.network.watches.append(self._count)
 
-        def watched(end: End, data: bytes) -> None:
-            if self.counting:
-                self._count(end, data)
-            put(end, data)
-
-        world.network._put = watched  # type: ignore[method-assign]
-
-    def _count(self, end: End, data: bytes) -> None:
-        while data:
+    def _count(self, data: bytes) -> None:
+        while self.counting and data:
             size = 4 + int.from_bytes(data[:4], "big")
             self._message(decode_message(data[4:size]), size)
             data = data[size:]

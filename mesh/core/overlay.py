@@ -63,6 +63,8 @@ SETTLE_S: Final = 5.0
 """After a start it takes so long until whoever discovery did not tell of counts as beyond its reach."""
 RECENT_S: Final = 300.0
 """Whoever was linked this lately is not looked for while there are others."""
+LASTING_S: Final = 10.0
+"""A link that did not last so long counts as a dial that came to nothing."""
 ENOUGH_LINKS: Final = "it has links enough; others have room"
 ROTATED: Final = "links are exchanged for others now and then"
 
@@ -247,8 +249,6 @@ class Overlay:
         link = self._links.get(number)
         if link is None:
             return
-        for candidate in self._involved(link.node, link.candidate):
-            candidate.failures, candidate.pause_s = 0, 0.0
         if link.zone is not None:
             self._pace(link.zone).misses = 0
         if link.candidate is not None and link.candidate == self._newcomer:
@@ -262,6 +262,11 @@ class Overlay:
         if link is None:
             return
         for candidate in self._involved(link.node, link.candidate):
+            if now - candidate.linked_at >= LASTING_S or link.leaving:
+                candidate.failures, candidate.pause_s = 0, 0.0
+            elif link.met:
+                # Two boxes with one certificate take each other's links: they are to take turns, not to race.
+                self._failed(candidate, now)
             candidate.linked_at = now
             if blame_peer:
                 candidate.not_before = max(candidate.not_before, now + REFUSED_PEER_S)
@@ -289,14 +294,17 @@ class Overlay:
         candidate = self._candidates.get(name) or self._addresses.get(name)
         if candidate is None or candidate.node in self._nodes():
             return
-        candidate.failures += 1
-        candidate.failed_at = now
-        candidate.pause_s = self.jitter(0.75, 1.0) * min(RETRY_S_MAX, RETRY_S_MIN * 2.0 ** min(candidate.failures, 16))
+        self._failed(candidate, now)
         if candidate.zone is not None:
             pace = self._pace(candidate.zone)
             longest = min(ZONE_PAUSE_S_MAX, SPREAD_S * 2.0 ** min(pace.misses, 16))
             pace.misses += 1
             pace.next_at = max(pace.next_at, now + longest * self.jitter(0.5, 1.0))
+
+    def _failed(self, candidate: _Candidate, now: float) -> None:
+        candidate.failures += 1
+        candidate.failed_at = now
+        candidate.pause_s = self.jitter(0.75, 1.0) * min(RETRY_S_MAX, RETRY_S_MIN * 2.0 ** min(candidate.failures, 16))
 
     # -- What follows ----------------------------------------------------------------------------------------------
 

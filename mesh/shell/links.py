@@ -53,6 +53,8 @@ class Link:
     dialled: bool
     stream: trio.abc.Stream
     scope: trio.CancelScope
+    since: float = field(default_factory=trio.current_time)
+    """When it was made, on the monotonic clock."""
     _outbox: deque[bytes] = field(default_factory=deque)
     _outbox_bytes: int = 0
     _jobs: list[_Job] = field(default_factory=list)

@@ -25,6 +25,7 @@ from mesh.core.zone import ACROSS_ZONES
 from mesh.errors import LocalError, PeerError
 from mesh.limits import (
     ACCEPT_PAUSE_S,
+    CROSSING_S,
     DIAL_S_MAX,
     HANDSHAKE_PAUSE_S,
     HANDSHAKE_S_MAX,
@@ -277,7 +278,9 @@ class Network:
                 return None
         for other in self.links.values():
             if other.peer.serial == peer.serial:
-                if self._preferred(other) and not self._is_preferred(peer, dialled=candidate is not None):
+                is_crossing = trio.current_time() - other.since < CROSSING_S
+                is_preferred = self._is_preferred(peer, dialled=candidate is not None)
+                if is_crossing and self._preferred(other) and not is_preferred:
                     return None
                 other.close("a newer link to the same device took its place")
                 other.scope.cancel()

@@ -13,7 +13,7 @@ from mesh.core.kinds import Role
 from mesh.core.overlay import Overlay
 from mesh.core.overlay_events import Dial, DialFailed, Drop, Event, Found, Linked, Lost, Tick
 from mesh.core.zone import ACROSS_ZONES, accepts_zone
-from mesh.limits import LINKS_MAX
+from mesh.limits import CROSSING_S, LINKS_MAX
 from mesh.testing.clock import US_PER_S
 from mesh.testing.process import Process
 
@@ -42,6 +42,9 @@ class Company:
         )
         self._told: dict[str, tuple[str, int]] = {}
         """In which zone each device was when discovery told of it, by name, and after how many starts."""
+        self._made: dict[int, float] = {}
+        """When each link was made, by number."""
+        self._dialled: set[int] = set()
         self._listening = False
         self._woken_us: int | None = None
 
@@ -122,9 +125,14 @@ class Company:
         if not (accepted(device, peer) and self._admits(candidate, peer) and peer.company.admits_from(device)):
             self.handle(DialFailed(candidate, peer.certificate.node))
             return
+        if not (self._takes_place(peer, dialled=True) and peer.company.takes_place_of(device)):
+            self.handle(DialFailed(candidate, peer.certificate.node))
+            return
         near, far = self._world.network.open(
             (device, self._process, device.certificate), (peer, other, peer.certificate)
         )
+        self.made(near.number, dialled=True)
+        peer.company.made(far.number, dialled=False)
         self.handle(Linked(near.number, peer.certificate.node, bridges(peer), candidate))
         peer.company.handle(Linked(far.number, device.certificate.node, bridges(device), None))
         self._process.link_up(near)
@@ -134,12 +142,33 @@ class Company:
         """Whether a device that dialled is let in."""
         return self._admits(None, peer)
 
+    def made(self, number: int, *, dialled: bool) -> None:
+        """A link begins."""
+        self._made[number] = self._world.clock.now
+        if dialled:
+            self._dialled.add(number)
+
+    def takes_place_of(self, peer: Device) -> bool:
+        """Whether a link that a device dialled may be, where there is one to its certificate already."""
+        return self._takes_place(peer, dialled=False)
+
+    def _takes_place(self, peer: Device, *, dialled: bool) -> bool:
+        """As `Network._admit` of the shell: the newer link stays, but of two that crossed the one both prefer."""
+        serial, now = peer.certificate.serial, self._world.clock.now
+        is_smaller = self._device.certificate.serial < serial
+        for number, link in list(self._process.links.items()):
+            if link.end.peer.serial == serial:
+                is_crossing = now - self._made.get(number, now) < CROSSING_S
+                if is_crossing and (number in self._dialled) == is_smaller and dialled != is_smaller:
+                    return False
+                self._process.leave(number, "a newer link to the same device took its place")
+        return True
+
     def _admits(self, candidate: str | None, peer: Device) -> bool:
         links, serial, now = self._process.links, peer.certificate.serial, self._world.clock.now
-        is_linked = any(link.end.peer.serial == serial for link in links.values())
         is_refused = self._process.refused_until.get(serial, 0.0) > now
         has_room = self.overlay.has_room(peer.certificate.node, now, bridges=bridges(peer), candidate=candidate)
-        return has_room and not is_linked and not is_refused and len(links) < LINKS_MAX
+        return has_room and not is_refused and len(links) < LINKS_MAX
 
 
 def accepted(one: Device, other: Device) -> bool:

@@ -140,6 +140,8 @@ class Network:
         self.cut_pairs: set[frozenset[str]] = set()
         """Devices that do not reach each other, by name."""
         self.connections: dict[Connection, None] = {}
+        self.watches: list[Callable[[bytes], None]] = []
+        """Told of whatever is put on a wire: whole frames, each behind its length."""
         self._numbers = 0
 
     # -- Who reaches whom ------------------------------------------------------------------------------------------
@@ -205,6 +207,8 @@ class Network:
         quality, now = end.connection.quality, self._clock.now_us
         self.counts.parcels += 1
         self.counts.bytes += len(data)
+        for watch in self.watches:
+            watch(data)
         takes_us = round(len(data) * 8 * 1000 / quality.rate_kbit_s)
         end.free_us = max(end.free_us, now) + takes_us
         arrives = end.free_us + self._latency_us(quality)
