@@ -14,12 +14,15 @@ from typing import Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mesh.core.chain import Run
+from mesh.core.kinds import Operation, Role
 from mesh.core.messages import Announce, Message, RunMessage, decode_message
+from mesh.testing.device import Device
 from mesh.testing.faults import Faults
 from mesh.testing.network import Quality
-from mesh.testing.people import Crowd
+from mesh.testing.people import Crowd, Visit, card_of
 from mesh.testing.scenario import Courier, People, Scenario, Zone
 from mesh.testing.world import World
+from mesh.testing.wristband import Wristband
 
 READERS: Final = 300
 TILLS_SHARE: Final = 0.3
@@ -27,6 +30,7 @@ QUALITY: Final = Quality(latency_ms=(2.0, 8.0), loss=0.02, stall_ms=200.0)
 DOORS_S: Final = 12.0
 WARM_UP_S: Final = 40.0
 """From switching on: links are up, and every reader's log has begun."""
+TWIN_PRICE: Final = 100
 LATE_S: Final = 5.0
 """Entries of the last seconds may still be on their way."""
 
@@ -84,7 +88,7 @@ class Traffic:
                 pass
 
 
-def scenario(readers: int, taps_per_s: float, clones: int, seconds: float) -> Scenario:
+def scenario(readers: int, taps_per_s: float, seconds: float) -> Scenario:
     tills = round(readers * TILLS_SHARE)
     zone = Zone("field", readers=readers - tills - 1, tills=tills)
     return Scenario(
@@ -98,11 +102,50 @@ def scenario(readers: int, taps_per_s: float, clones: int, seconds: float) -> Sc
             price_cents=(300, 900),
             cancels=0.0,
             walks_away=0.0,
-            clone_pace_s=(1.0, 3.0),
         ),
         network=QUALITY,
-        faults={"card_cloned": clones} if clones else {},
     )
+
+
+class Twins:
+    """Now and then a wristband and its copy are held to two bars at one moment, before either can have heard."""
+
+    def __init__(self, world: World, crowd: Crowd, count: int, since_s: float, until_s: float) -> None:
+        self._world, self._crowd, self._random = world, crowd, world.chance("twins")
+        for _ in range(count):
+            world.clock.at(self._random.uniform(since_s, until_s), self._meet)
+
+    def _meet(self) -> None:
+        crowd, chance = self._crowd, self._random
+        able = [one for one in crowd.attendees if one.balance_minor > TWIN_PRICE and not one.is_busy]
+        bars = [
+            device
+            for device in self._world.devices.values()
+            if device.counter is not None
+            and device.name not in crowd.visits
+            and Role.TILL not in device.certificate.roles
+        ]
+        if not able or len(bars) < 2:
+            self._world.clock.after(0.2, self._meet)
+            return
+        guest = chance.choice(able)
+        guest.is_busy = guest.is_thief = True
+        copy = guest.band.copy()
+        self._world.truth.copied_cards.add(card_of(guest.band))
+        for bar, band in zip(chance.sample(bars, 2), (guest.band, copy), strict=True):
+            crowd.visits[bar.name] = Visit(guest, bar, Operation.SALE, TWIN_PRICE)
+            self._hold(bar, band)
+
+    def _hold(self, bar: Device, band: Wristband) -> None:
+        clock, counter = self._world.clock, bar.counter
+        assert counter is not None
+        counter.ring(Operation.SALE, TWIN_PRICE)
+        clock.after(0.1, lambda: counter.hold(band))
+        clock.after(1.0, counter.take_away)
+        clock.after(1.1, lambda: self._over(bar))
+
+    def _over(self, bar: Device) -> None:
+        self._crowd.visits.pop(bar.name, None)
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -111,7 +154,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def measure(readers: int, taps_per_s: float, clones: int, seconds: float, seed: int) -> dict[str, object]:
-    played = scenario(readers, taps_per_s, clones, seconds)
+    played = scenario(readers, taps_per_s, seconds)
     until = WARM_UP_S + seconds
     with World(played, seed) as world:
         crowd = Crowd(world, played.people)
@@ -119,7 +162,7 @@ def measure(readers: int, taps_per_s: float, clones: int, seconds: float, seed: 
         travels, traffic = Travels(world, WARM_UP_S, until), Traffic(world)
         world.switch_on()
         world.clock.at(DOORS_S, crowd.open_doors)
-        Faults(world, crowd).schedule()
+        Twins(world, crowd, clones, WARM_UP_S, until - 1.0)
         began = time.perf_counter()
         world.clock.run_until(WARM_UP_S)
         traffic.counting = True

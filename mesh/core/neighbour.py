@@ -35,6 +35,8 @@ class Neighbour:
     """Heads to tell it of when the pause is over."""
     reminders: dict[bytes, Position] = field(default_factory=dict)
     """Heads that it should get from somebody else meanwhile."""
+    last_reminders: dict[bytes, Position] = field(default_factory=dict)
+    """Those that have waited for a whole pause already: the next to be told."""
     remind_at: float = math.inf
     serving: int = 0
     """Its wants that are not answered yet."""

@@ -18,9 +18,9 @@ from mesh.limits import ANNOUNCE_LOGS_PER_FRAME_MAX
 
 ANNOUNCE_PAUSE_S: Final = 0.01
 """News is collected this long, so that many entries of one log cost one announcement."""
-REMIND_PAUSE_S: Final = 0.5
-"""Longer than a stalled packet takes, so that few entries come twice. Of two ends that might remind each other the one
-with the larger serial number waits twice as long, so that mostly one does."""
+REMIND_PAUSE_S: Final = 0.4
+"""A head waits for one to two pauses: longer than a stalled packet takes, so that few entries come twice. Of two ends
+that might remind each other the one with the larger serial number pauses twice as long, so that mostly one does."""
 ASIDE_LANE: Final = 3
 """Behind control, money and telemetry."""
 
@@ -59,8 +59,10 @@ class News:
         """What neighbours are to be reminded of now, by link; to be asked at every tick."""
         for number, neighbour in neighbours.items():
             if now >= neighbour.remind_at:
-                reminders, neighbour.reminders, neighbour.remind_at = neighbour.reminders, {}, math.inf
-                yield from self._announce(number, neighbour, reminders)
+                due, neighbour.last_reminders, neighbour.reminders = neighbour.last_reminders, neighbour.reminders, {}
+                waiting = bool(neighbour.last_reminders)
+                neighbour.remind_at = now + self._remind_pause_s(neighbour) if waiting else math.inf
+                yield from self._announce(number, neighbour, due)
 
     def lane_of(self, log: LogState) -> int:
         """The order in which logs are served and told of, the lowest first."""
@@ -69,13 +71,15 @@ class News:
     def _note(self, neighbour: Neighbour, log_id: bytes, head: Position, now: float) -> None:
         is_fed_elsewhere = log_id in neighbour.has and log_id not in neighbour.fed and log_id not in self._own
         if is_fed_elsewhere and len(self._frontier.logs[log_id].branches) == 1:
-            if not neighbour.reminders:
-                pauses = 1 if self._serial < neighbour.peer.serial else 2
-                neighbour.remind_at = now + pauses * REMIND_PAUSE_S
+            if neighbour.remind_at == math.inf:
+                neighbour.remind_at = now + self._remind_pause_s(neighbour)
             neighbour.reminders[log_id] = head
         else:
             neighbour.news[log_id] = head
             self._since = now if self._since is None else self._since
+
+    def _remind_pause_s(self, neighbour: Neighbour) -> float:
+        return REMIND_PAUSE_S if self._serial < neighbour.peer.serial else 2 * REMIND_PAUSE_S
 
     def _is_news(self, neighbour: Neighbour, log_id: bytes, head: Position) -> bool:
         """Whether a peer should hear of a head: not of one that it has, nor of one it is just bringing us past."""

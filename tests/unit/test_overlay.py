@@ -11,6 +11,7 @@ import pytest
 from mesh.core.overlay import (
     ENOUGH_LINKS,
     LARGER_WAITS_S,
+    LASTING_S,
     LINKS_ACROSS_WANTED,
     LINKS_WANTED,
     RETRY_LACKING_S_MAX,
@@ -245,10 +246,23 @@ def test_candidate_that_never_answers_is_tried_ever_more_rarely_and_at_once_agai
     one.refuse = set()
     one.run(RETRY_LACKING_S_MAX)
     assert name(1) in one.links.values()
+    one.run(LASTING_S)
     before = len(one.dials)
     one.part(name(1))
     one.run(SPREAD_S)
     assert one.dialled[before:] == [name(1)]
+
+
+def test_link_that_is_lost_soon_again_and_again_is_dialled_ever_more_rarely() -> None:
+    one = One()
+    one.found(name(1), name(2))
+    for _ in range(400):
+        one.run(0.5)
+        if name(1) in one.links.values():
+            one.part(name(1))
+    tries = [at for at, candidate in one.dials if candidate == name(1)]
+    assert len(tries) < 40
+    assert tries[-1] - tries[-2] > RETRY_LACKING_S_MAX / 2
 
 
 def test_peer_that_broke_a_rule_is_not_dialled_for_a_while() -> None:
