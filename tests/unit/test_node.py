@@ -305,6 +305,7 @@ def test_who_brings_a_long_log_is_not_told_of_each_piece_of_it(mote: Mote) -> No
     assert of(Announce, relay.heard()) == []
     assert of(Announce, other.heard()) == []
     mote.world.tick(REMIND_PAUSE_S)
+    mote.world.tick(REMIND_PAUSE_S)
     assert of(Announce, relay.heard()) == []
     assert of(Announce, other.heard()) == [Announce(((log.log_id, head_of(log)),))]
 

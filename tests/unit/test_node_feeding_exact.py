@@ -22,6 +22,11 @@ SELF, AUTHOR, RELAY, OTHER = (VENUE.device(name, Role.READER) for name in ("this
 FROM_AUTHOR, TO_RELAY, TO_OTHER = 1, 2, 3
 
 
+def announces(answers: list[Answer]) -> list[Answer]:
+    """Without keepalives, and what else is said."""
+    return [answer for answer in answers if isinstance(answer, Said) and isinstance(answer.message, Announce)]
+
+
 def pushed(link: int, log: LogWriter, first_seq: int, last_seq: int) -> Serve:
     return Serve(link, log.log_id, (Segment(0, first_seq, last_seq),), (), int(Lane.MONEY), pushed=True)
 
@@ -140,7 +145,7 @@ def test_log_that_forked_is_told_at_once_and_pushed_no_more() -> None:
 
 
 @pytest.mark.parametrize(("device", "peer", "pauses"), [(SELF, RELAY, 1), (RELAY, SELF, 2)])
-def test_who_is_fed_elsewhere_is_reminded_after_one_pause_or_two_by_serial(
+def test_who_is_fed_elsewhere_is_reminded_after_two_pauses_or_four_by_serial(
     device: VenueDevice, peer: VenueDevice, pauses: int
 ) -> None:
     bar, log = OneNode(device), written(AUTHOR, 3)
@@ -149,8 +154,9 @@ def test_who_is_fed_elsewhere_is_reminded_after_one_pause_or_two_by_serial(
     assert bar.hears(2, announce(log, 1)) == [Said(2, want(log, at(log, 1)))]
     bar.hears_run(1, run_of(log))
     assert bar.node.deadline() is None
-    assert bar.ticks(pauses * REMIND_PAUSE_S - 0.001) == []
-    assert bar.ticks(0.001) == [Said(2, announce(log))]
+    assert announces(bar.ticks(pauses * REMIND_PAUSE_S)) == [], "it begins to wait for a whole pause"
+    assert announces(bar.ticks(pauses * REMIND_PAUSE_S - 0.001)) == []
+    assert announces(bar.ticks(0.001)) == [Said(2, announce(log))]
     assert bar.ticks(0.25) == []
 
 
@@ -163,6 +169,7 @@ def test_who_showed_in_a_comparison_that_it_has_a_log_is_fed_it_elsewhere() -> N
     assert bar.hears(2, BucketLogs(frozenset({index}), tuple(bar.node.frontier.bucket_logs(index)))) == []
     log.append(KIND, b"next")
     assert bar.hears_run(1, run_of(log, 3)) == [taken(run_of(log, 3), log)]
+    assert bar.ticks(REMIND_PAUSE_S) == []
     assert bar.ticks(REMIND_PAUSE_S - 0.001) == []
     assert bar.ticks(0.001) == [Said(2, announce(log))]
 
@@ -172,7 +179,21 @@ def test_reminder_is_not_sent_to_who_said_meanwhile_that_it_has_the_head() -> No
     log.append(KIND, b"next")
     bar.hears_run(FROM_AUTHOR, run_of(log, 3))
     assert bar.hears(TO_OTHER, announce(log)) == []
-    assert bar.ticks(2 * REMIND_PAUSE_S) == []
+    assert [announces(bar.ticks(2 * REMIND_PAUSE_S)) for _ in range(3)] == [[], [], []]
+
+
+def test_what_has_only_just_come_is_not_told_with_what_is_due() -> None:
+    bar, logs = OneNode(SELF), [written(AUTHOR, 3, number=number) for number in range(2)]
+    bar.meets(1, AUTHOR)
+    bar.meets(2, RELAY)
+    for log in logs:
+        bar.hears(2, announce(log, 1))
+    told = []
+    for log in [*logs, None, None]:
+        if log is not None:
+            bar.hears_run(1, run_of(log))
+        told.append(announces(bar.ticks(REMIND_PAUSE_S)))
+    assert told == [[], [Said(2, announce(logs[0]))], [Said(2, announce(logs[1]))], []]
 
 
 # -- Being fed -----------------------------------------------------------------------------------------------------

@@ -193,6 +193,7 @@ def test_peer_that_has_more_of_a_log_is_not_told_of_less_and_is_told_of_more() -
     bar.hears_run(1, run_of(log, 3, 5))
     assert bar.ticks(0.6) == []
     bar.hears_run(1, run_of(log, 6, 11))
+    assert bar.ticks(REMIND_PAUSE_S) == []
     assert bar.ticks(REMIND_PAUSE_S - 0.001) == []
     assert bar.ticks(0.001) == [announced(2, (log, at(log)))]
 
@@ -203,6 +204,7 @@ def test_head_that_a_frontier_names_is_known_of_the_peer() -> None:
     bar.hears_run(1, run_of(log, 0, 4))
     assert bar.ticks(0.6) == []
     bar.hears_run(1, run_of(log, 5))
+    assert bar.ticks(REMIND_PAUSE_S) == []
     assert bar.ticks(REMIND_PAUSE_S - 0.001) == []
     assert bar.ticks(0.001) == [announced(2, (log, at(log)))]
 
@@ -213,7 +215,8 @@ def test_head_of_equal_height_that_is_another_entry_is_news() -> None:
     other.append(KIND, b"other")
     bar.hears(2, Announce(((log.log_id, at(other)),)))
     bar.hears_run(1, run_of(log))
-    assert bar.ticks(1.0) == [announced(2, (log, at(log)))]
+    assert bar.ticks(REMIND_PAUSE_S) == []
+    assert bar.ticks(REMIND_PAUSE_S) == [announced(2, (log, at(log)))]
 
 
 def test_peer_of_which_a_run_came_has_its_tip() -> None:
