@@ -25,7 +25,9 @@ class Program:
 
     def __init__(self, command: str, *arguments: str | Path) -> None:
         module, name = command.split(":")
-        code = f"from {module} import {name}; {name}()"
+        # What a shell runs in the background, and all that it starts, would ignore an interrupt.
+        heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        code = f"{heed}; from {module} import {name}; {name}()"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, *map(str, arguments)],
             stdin=subprocess.PIPE,

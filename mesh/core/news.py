@@ -18,8 +18,8 @@ from mesh.limits import ANNOUNCE_LOGS_PER_FRAME_MAX
 
 ANNOUNCE_PAUSE_S: Final = 0.01
 """News is collected this long, so that many entries of one log cost one announcement."""
-REMIND_PAUSE_S: Final = 0.4
-"""A head waits for one to two pauses: longer than a stalled packet takes, so that few entries come twice. Of two ends
+REMIND_PAUSE_S: Final = 0.2
+"""A head waits for one to two pauses: about as long as a stalled packet, so that few entries come twice. Of two ends
 that might remind each other the one with the larger serial number pauses twice as long, so that mostly one does."""
 ASIDE_LANE: Final = 3
 """Behind control, money and telemetry."""
@@ -33,10 +33,13 @@ class News:
         self._own = own
         self._serial = serial
         self._since: float | None = None
+        self._remind_at = math.inf
+        """When the first neighbour is to be reminded of something."""
 
     def deadline(self) -> float | None:
-        """When :meth:`due` has something to be told at once."""
-        return None if self._since is None else self._since + ANNOUNCE_PAUSE_S
+        """When :meth:`due` has something to tell."""
+        moment = min(math.inf if self._since is None else self._since + ANNOUNCE_PAUSE_S, self._remind_at)
+        return None if moment == math.inf else moment
 
     def collect(self, heads: Mapping[bytes, Position], neighbours: Mapping[int, Neighbour], now: float) -> None:
         """Note for each neighbour what of these new heads it should hear of, and when."""
@@ -48,21 +51,23 @@ class News:
 
     def due(self, neighbours: Mapping[int, Neighbour], now: float) -> Iterator[tuple[int, Announce]]:
         """What is to be announced now, by link."""
-        if self._since is None or now < self._since + ANNOUNCE_PAUSE_S:
-            return
-        self._since = None
-        for number, neighbour in neighbours.items():
-            news, neighbour.news = neighbour.news, {}
-            yield from self._announce(number, neighbour, news)
+        if self._since is not None and now >= self._since + ANNOUNCE_PAUSE_S:
+            self._since = None
+            for number, neighbour in neighbours.items():
+                news, neighbour.news = neighbour.news, {}
+                yield from self._announce(number, neighbour, news)
+        if now >= self._remind_at:
+            for number, neighbour in neighbours.items():
+                if now >= neighbour.remind_at:
+                    yield from self._announce(number, neighbour, self._take_reminders(neighbour, now))
+            self._remind_at = min((neighbour.remind_at for neighbour in neighbours.values()), default=math.inf)
 
-    def reminders(self, neighbours: Mapping[int, Neighbour], now: float) -> Iterator[tuple[int, Announce]]:
-        """What neighbours are to be reminded of now, by link; to be asked at every tick."""
-        for number, neighbour in neighbours.items():
-            if now >= neighbour.remind_at:
-                due, neighbour.last_reminders, neighbour.reminders = neighbour.last_reminders, neighbour.reminders, {}
-                waiting = bool(neighbour.last_reminders)
-                neighbour.remind_at = now + self._remind_pause_s(neighbour) if waiting else math.inf
-                yield from self._announce(number, neighbour, due)
+    def _take_reminders(self, neighbour: Neighbour, now: float) -> dict[bytes, Position]:
+        """Those that have waited for a whole pause; what has come since waits for the next."""
+        due, neighbour.last_reminders, neighbour.reminders = neighbour.last_reminders, neighbour.reminders, {}
+        is_waiting = bool(neighbour.last_reminders)
+        neighbour.remind_at = now + self._remind_pause_s(neighbour) if is_waiting else math.inf
+        return due
 
     def lane_of(self, log: LogState) -> int:
         """The order in which logs are served and told of, the lowest first."""
@@ -73,6 +78,7 @@ class News:
         if is_fed_elsewhere and len(self._frontier.logs[log_id].branches) == 1:
             if neighbour.remind_at == math.inf:
                 neighbour.remind_at = now + self._remind_pause_s(neighbour)
+                self._remind_at = min(self._remind_at, neighbour.remind_at)
             neighbour.reminders[log_id] = head
         else:
             neighbour.news[log_id] = head

@@ -15,6 +15,7 @@ from mesh.core.frontier import Island, LogSummary, Position
 from mesh.core.kinds import Kind, Lane, Role
 from mesh.core.messages import (
     Announce,
+    BucketLogs,
     Buckets,
     Digest,
     FrontierPart,
@@ -22,7 +23,9 @@ from mesh.core.messages import (
     Message,
     Missing,
     Plan,
+    Quiet,
     RunMessage,
+    Tell,
     Want,
 )
 from mesh.limits import WANT_RETRY_S
@@ -54,7 +57,9 @@ def versions() -> list[LogWriter]:
 LOGS: Final = versions()
 PLACES: Final = [(log.log_id, Position(seq, entry)) for log in LOGS for seq, entry in enumerate(log.ids)]
 STRANGE: Final = [(bytes(16), Position(0, bytes(32))), (LOGS[0].log_id, Position(2**32 - 1, bytes(32)))]
-PLACE = st.sampled_from([*PLACES, *STRANGE, (LOGS[0].log_id, Position(2, LOGS[1].ids[3]))])
+EVERY_PLACE: Final = [*PLACES, *STRANGE, (LOGS[0].log_id, Position(2, LOGS[1].ids[3]))]
+PLACE = st.integers(0, len(EVERY_PLACE) - 1).map(EVERY_PLACE.__getitem__)
+SHORT = st.binary(min_size=16, max_size=16)
 POSITION = PLACE.map(lambda place: place[1])
 
 
@@ -69,14 +74,26 @@ SUMMARY = st.builds(
     st.lists(st.builds(island, st.integers(0, 9), POSITION), max_size=4).map(tuple),
 )
 MESSAGE: st.SearchStrategy[Message] = st.one_of(
-    st.builds(lambda place, locator: Want(place[0], place[1], tuple(locator)), PLACE, st.lists(POSITION, max_size=5)),
+    st.builds(
+        lambda place, locator, feed: Want(place[0], place[1], tuple(locator), feed),
+        PLACE,
+        st.lists(POSITION, max_size=5),
+        st.booleans(),
+    ),
+    st.builds(lambda place: Quiet(place[0]), PLACE),
+    st.builds(
+        lambda buckets, digests: BucketLogs(buckets, tuple(digests)),
+        st.frozensets(st.integers(0, 63), max_size=64),
+        st.lists(SHORT, max_size=6),
+    ),
+    st.builds(lambda digests: Tell(tuple(digests)), st.lists(SHORT, max_size=6)),
     st.builds(lambda heads: Announce(tuple(heads)), st.lists(PLACE, max_size=6)),
-    st.builds(FrontierPart, st.lists(SUMMARY, max_size=4).map(tuple), st.booleans()),
+    st.builds(FrontierPart, st.lists(SUMMARY, max_size=4).map(tuple)),
     st.builds(lambda place: Missing(place[0], place[1]), PLACE),
     st.builds(lambda place: Plan(place[0], 2**40, 2**60), PLACE),
     st.builds(lambda place, seq: Kept(((place[0], seq),)), PLACE, st.integers(0, 2**32 - 1)),
     st.just(Buckets((bytes(16),) * 64)),
-    st.builds(Digest, st.binary(min_size=32, max_size=32)),
+    st.builds(Digest, st.binary(min_size=32, max_size=32), SHORT),
     st.builds(lambda place, blob: RunMessage(place[0], 2, blob), PLACE, st.binary(max_size=20)),
 )
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mesh.core.codec import Value, encode
 from mesh.core.entry import SIGNATURE_BYTES, decode_entry
 from mesh.core.kinds import Kind, Role
-from mesh.core.messages import decode_message
+from mesh.core.messages import WIRE_VERSION, decode_message
 from mesh.errors import PeerError
 from mesh.limits import HELLO_FRAME_BYTES_MAX
 from mesh.views.evidence import check_case
@@ -128,7 +128,7 @@ def test_bytes_moved_between_neighbouring_tap_bodies_are_seen(moved: bytes) -> N
 
 
 def test_hello_of_the_longest_zone_fits_what_a_stranger_may_send() -> None:
-    longest: list[Value] = [0, 2**63 - 1, bytes(32), "\U0010ffff" * 32, bytes(32)]
+    longest: list[Value] = [0, WIRE_VERSION, bytes(32), "\U0010ffff" * 32, bytes(32), bytes(16)]
     assert len(encode(longest)) <= HELLO_FRAME_BYTES_MAX
     decode_message(encode(longest))
 

@@ -13,6 +13,7 @@ import pytest
 
 from mesh.core.kinds import Kind, Lane, Role
 from mesh.limits import RUN_ENTRIES_MAX
+from mesh.shell.status_socket import SOCKET_FILE
 from mesh.shell.store import Durability, RunStore
 from tests.factory import LogWriter, Venue, VenueDevice, Wristband
 from tests.harness import runs_of
@@ -80,7 +81,7 @@ def test_store_of_a_running_device_and_its_copy_hold(tmp_path: Path) -> None:
         assert _verify(other.directory, root)[:2] == (0, [_totals(1, 301)])
         assert a.process.poll() is None
     copied = tmp_path / "copy"
-    shutil.copytree(other.directory, copied)
+    shutil.copytree(other.directory, copied, ignore=shutil.ignore_patterns(SOCKET_FILE))
     before = {path.name: path.read_bytes() for path in copied.iterdir()}
     assert _verify(copied, root)[0] == 0
     assert _verify(bar.directory / "own.db", root)[:2] == (0, [_totals(1, 301)])
