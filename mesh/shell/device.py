@@ -176,6 +176,8 @@ class Device:
         self._subscribers: list[trio.MemorySendChannel[Notice]] = []
         self._nursery: trio.Nursery | None = None
         self._woken = trio.Event()
+        self._sleeps_until = -math.inf
+        """When the next tick is due, unless something wakes it before."""
 
     # -- What programs use -----------------------------------------------------------------------------------------
 
@@ -255,7 +257,9 @@ class Device:
         """Feed the node one event and carry out its effects; returns without waiting for any disk or link."""
         for effect in self.node.handle(event, trio.current_time()):
             self._carry_out(effect)
-        self._woken.set()
+        deadline = self.node.deadline()
+        if deadline is not None and deadline < self._sleeps_until:
+            self._woken.set()
 
     def link_ended(self, link: int, reason: str) -> bool:
         """The carrier of links says that one is gone; True if its peer had been met."""
@@ -410,15 +414,13 @@ class Device:
         """Tick every quarter of a second, and when the node asked to be woken."""
         while True:
             deadline = self.node.deadline()
-            if deadline is None:
-                self._woken = trio.Event()
-                with trio.move_on_after(TICK_S) as waited:
-                    await self._woken.wait()
-                if not waited.cancelled_caught:
-                    continue
-            else:
-                await trio.sleep_until(deadline)
-            self.post(Tick())
+            regular = trio.current_time() + TICK_S
+            self._sleeps_until = regular if deadline is None else min(regular, deadline)
+            self._woken = trio.Event()
+            with trio.move_on_at(self._sleeps_until) as waited:
+                await self._woken.wait()
+            if waited.cancelled_caught:
+                self.post(Tick())
 
 
 def _put_on_link(links: Links, effect: Send | Serve | Close) -> None:

@@ -338,14 +338,16 @@ class Process:
         if deadline is not None and deadline != self._woken_at:
             self._woken_at = deadline
             # Past the deadline in whole microseconds, never a part of one before it: that would wake nothing, for ever.
-            clock.at_us(int(deadline * US_PER_S) + 2, self._wake)
+            clock.at_us(int(deadline * US_PER_S) + 2, lambda: self._wake(deadline))
         if not self._ticking and self.links:
             self._ticking = True
             clock.after(self.world.tick_s, self._tick)
 
-    def _wake(self) -> None:
-        self._woken_at = None
-        self.post(Tick())
+    def _wake(self, deadline: float) -> None:
+        """Of what was to wake it only the last counts: another was put off, or came first."""
+        if self._woken_at == deadline:
+            self._woken_at = None
+            self.post(Tick())
 
     def _tick(self) -> None:
         self._ticking = False
