@@ -48,6 +48,8 @@ class _Link:
     theirs: bytes = b""
     compared_at: float = -math.inf
     compare_pause_s: float = 0.0
+    fresh: bool = True
+    """Something was heard since the link was looked at."""
     due: bool = False
     """The peer told a digest that differed, and no comparison was begun since."""
 
@@ -83,20 +85,23 @@ class CatchingUp:
     def heard(self, link: int, digest: bytes, ours: bytes, now: float) -> bool:
         """The peer's digest arrived; True if a comparison is to be begun at once."""
         state = self._links[link]
-        state.theirs, state.due = digest, digest != ours
+        state.theirs, state.due, state.fresh = digest, digest != ours, True
         if state.due:
             self._open.add(link)
         return self._begin_comparison(state, now)
 
-    @property
-    def any(self) -> bool:
-        """Whether some link is catching up, so that :meth:`steps` has to be asked."""
-        return bool(self._open)
+    def is_due(self, now: float) -> bool:
+        """Whether :meth:`steps` may have anything to say: asked at every event, where a digest costs more."""
+        return any(
+            state.fresh or now - state.told_at >= state.tell_pause_s
+            for state in (self._links[number] for number in self._open)
+        )
 
     def steps(self, ours: bytes, now: float) -> Iterator[tuple[int, Step]]:
         """What to do now; to be asked when nothing is wanted any more, and at every tick."""
         for number in sorted(self._open):
             state = self._links[number]
+            state.fresh = False
             same = state.theirs == ours
             if state.told != ours and (same or now - state.told_at >= state.tell_pause_s):
                 yield number, Step.TELL

@@ -349,7 +349,7 @@ class Node:
         effects.append(Send(number, encode_message(Digest(digest, self.frontier.aside_digest()))))
 
     def _catch_up(self, now: float, effects: list[Effect]) -> None:
-        if self._catching_up.any:
+        if self._catching_up.is_due(now):
             for number, step in self._catching_up.steps(self.frontier.main_digest(), now):
                 match step:
                     case Step.TELL:

@@ -137,6 +137,8 @@ class Progress:
         self._frontier = frontier
         self._links: dict[int, _Link] = {}
         self._levels: list[_Level | None] = [None] * BUCKETS_COUNT
+        self._all: tuple[bytes, list[_Level | None]] | None = None
+        """The newest of each bucket, when this was the digest of everything."""
 
     # -- What the node hears -----------------------------------------------------------------------------------------
 
@@ -152,7 +154,9 @@ class Progress:
         state = self._links[link]
         state.digest = digest
         if digest == self._frontier.main_digest():
-            state.levels = list(self._levels_now())
+            if self._all is None or self._all[0] != digest:
+                self._all = digest, list(self._levels_now())
+            state.levels = self._all[1].copy()
 
     def heard_buckets(self, link: int, digests: Sequence[bytes]) -> None:
         """The peer told the digests of its buckets."""

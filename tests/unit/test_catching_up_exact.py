@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from mesh.core.catching_up import (
     COMPARE_PAUSE_S,
     COMPARE_PAUSE_S_MAX,
@@ -29,7 +31,7 @@ def steps(catching_up: CatchingUp, ours: bytes, now: float) -> list[tuple[int, S
 
 
 def busy(catching_up: CatchingUp) -> bool:
-    return catching_up.any
+    return catching_up.is_due(math.inf)
 
 
 def test_link_catches_up_from_its_hello_until_both_told_the_same() -> None:
