@@ -27,9 +27,9 @@ from mesh.testing.wristband import Wristband
 READERS: Final = 300
 TILLS_SHARE: Final = 0.3
 QUALITY: Final = Quality(latency_ms=(2.0, 8.0), loss=0.02, stall_ms=200.0)
-DOORS_S: Final = 12.0
-WARM_UP_S: Final = 40.0
-"""From switching on: links are up, and every reader's log has begun."""
+DOORS_S: Final = 95.0
+WARM_UP_S: Final = 122.0
+"""From switching on: links have settled, and every reader's log has begun."""
 TWIN_PRICE: Final = 100
 LATE_S: Final = 5.0
 """Entries of the last seconds may still be on their way."""

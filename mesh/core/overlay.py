@@ -57,6 +57,9 @@ RETRY_LACKING_S_MAX: Final = 10.0
 """Where links are lacking, and for addresses that a person gave."""
 ZONE_PAUSE_S_MAX: Final = 2.0
 ROTATE_S: Final = 60.0
+ROTATE_ALONE: Final = 30
+"""Among more than so many a device passes its turn over, the more often the more there are: each exchange takes from
+both ends the neighbour that fed them a fifth of all logs."""
 ROTATE_AGAIN_S: Final = 5.0
 """After a rotation that did not come about."""
 SETTLE_S: Final = 5.0
@@ -335,6 +338,9 @@ class Overlay:
         if here > self.wanted and self._dialled_here() > self.wanted // 2:
             self._drop(self._one_of(old), ENOUGH_LINKS, effects)
             return
+        known = sum(candidate.zone == self.zone for candidate in self._candidates.values())
+        if self.jitter(0.0, 1.0) * known > ROTATE_ALONE:
+            return  # Others rotate meanwhile: among many, one exchange every other second keeps the graph random.
         # Failures are no reason here: the other part of a graph that fell apart is whom nobody could reach.
         ready = self._not_recent(self._ready(self.zone, now), now)
         if ready and len(self._counted()) < self.most and self._may_dial():
