@@ -15,8 +15,6 @@ class Feeders:
 
     def __init__(self) -> None:
         self._by_log: dict[bytes, int] = {}
-        self._late: set[bytes] = set()
-        """Logs of which something was wanted elsewhere since their feeder last brought what is new."""
         self._unfed: dict[bytes, None] = {}
         """Logs whose feeder is gone, until somebody looks for another."""
 
@@ -28,7 +26,6 @@ class Feeders:
         feeder = self._by_log.get(log_id)
         if feeder is None or from_author or is_new:
             self._by_log[log_id] = link
-            self._late.discard(log_id)
             self._unfed.pop(log_id, None)
             # A feeder that somebody else overtook may be late this once; if it brings the same later, that will show.
             return feeder if from_author and feeder != link else None
@@ -37,16 +34,6 @@ class Feeders:
     def is_fed(self, log_id: bytes) -> bool:
         """Whether somebody feeds us this log."""
         return log_id in self._by_log
-
-    def is_to_be_replaced(self, log_id: bytes) -> bool:
-        """Part of a log is wanted from somebody else than its feeder: whether that is to feed it from now on.
-
-        A feeder may be late once, behind a lost packet: moving the tree for that would make it longer each time. One
-        that is late again, and brought nothing between, is replaced.
-        """
-        is_late_again = log_id in self._late or log_id not in self._by_log
-        self._late.add(log_id)
-        return is_late_again
 
     def grafted(self, link: int, log_id: bytes) -> None:
         """A neighbour is asked for what will follow, before anything is missed."""

@@ -101,13 +101,12 @@ class FrontierPart:
 class Want:
     """Send me the log up to `target`, starting after the highest of `locator` that is on its chain.
 
-    `feed`: and from then on, unasked, whatever follows.
+    And from then on, unasked, whatever follows.
     """
 
     log_id: bytes
     target: Position
     locator: tuple[Position, ...]
-    feed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +212,8 @@ def _shape(message: Message) -> Sequence[Value]:
             shape = [int(Type.TELL), list(digests)]
         case FrontierPart(logs):
             shape = [int(Type.FRONTIER), [_summary_shape(log) for log in logs]]
-        case Want(log_id, target, locator, feed):
-            shape = [int(Type.WANT), log_id, [target.seq, target.id], [[p.seq, p.id] for p in locator], feed]
+        case Want(log_id, target, locator):
+            shape = [int(Type.WANT), log_id, [target.seq, target.id], [[p.seq, p.id] for p in locator]]
         case Plan():
             shape = [int(Type.PLAN), message.log_id, message.entries, message.bytes]
         case RunMessage():
@@ -253,8 +252,8 @@ def decode_message(frame: bytes) -> Message:
             message = _hello(fields)
         case [Type.BUCKETS | Type.BUCKET_LOGS | Type.TELL | Type.FRONTIER, *_]:
             message = _comparing(shape)
-        case [Type.WANT, bytes(log_id), target, list(locator), bool(feed)] if len(locator) <= LOCATOR_IDS_MAX:
-            message = Want(_log_id(log_id), _position(target), tuple(map(_position, locator)), feed)
+        case [Type.WANT, bytes(log_id), target, list(locator)] if len(locator) <= LOCATOR_IDS_MAX:
+            message = Want(_log_id(log_id), _position(target), tuple(map(_position, locator)))
         case [Type.PLAN, bytes(log_id), int(entries), int(size)]:
             message = Plan(_log_id(log_id), _count(entries), _count(size))
         case [Type.MISSING, bytes(log_id), target]:

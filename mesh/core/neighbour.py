@@ -29,8 +29,6 @@ class Neighbour:
     """The newest position of each log that the peer is known to have."""
     fed: set[bytes] = field(default_factory=set)
     """Logs that the peer wanted here: it gets what is new of them unasked."""
-    feeds: set[bytes] = field(default_factory=set)
-    """Logs that the peer was asked to feed us."""
     quieted: set[bytes] = field(default_factory=set)
     """Logs that the peer was asked not to feed us."""
     news: dict[bytes, Position] = field(default_factory=dict)

@@ -18,8 +18,8 @@ from mesh.limits import ANNOUNCE_LOGS_PER_FRAME_MAX
 
 ANNOUNCE_PAUSE_S: Final = 0.01
 """News is collected this long, so that many entries of one log cost one announcement."""
-REMIND_PAUSE_S: Final = 0.3
-"""A head waits for one to two pauses: about as long as a stalled packet, so that few entries come twice. Of two ends
+REMIND_PAUSE_S: Final = 0.4
+"""A head waits for one to two pauses: longer than a stalled packet takes, so that few entries come twice. Of two ends
 that might remind each other the one with the larger serial number pauses twice as long, so that mostly one does."""
 ASIDE_LANE: Final = 3
 """Behind control, money and telemetry."""

@@ -431,8 +431,7 @@ class Node:
         first = branch.from_seq if not branch.attached else 0
         segments = tuple(log.path(branch, first, branch.head.seq))
         link.has[want.log_id] = branch.head
-        if want.feed:
-            link.fed.add(want.log_id)
+        link.fed.add(want.log_id)
         effects.append(Serve(number, want.log_id, segments, want.locator, self._news.lane_of(log), pushed=False))
 
     @staticmethod
@@ -482,8 +481,8 @@ class Node:
         self._intake.take_in(run, effects)
         is_new = any(isinstance(effect, Accepted | ReadBack) for effect in effects[before:])
         self._wants.progress(number, log_id, now)
-        from_author = genesis.certificate.log_key == link.peer.log_key
-        if (from_author or log_id in link.feeds) and len(self.frontier.logs[log_id].branches) == 1:
+        if len(self.frontier.logs[log_id].branches) == 1:
+            from_author = genesis.certificate.log_key == link.peer.log_key
             too_many = self._feeders.arrived(number, log_id, is_new=is_new, from_author=from_author)
             self._quieten(too_many, log_id, effects)
 
@@ -532,21 +531,18 @@ class Node:
 
     def _ask(self, now: float, effects: list[Effect]) -> None:
         for ask in self._wants.next(now):
-            feed = self._feeders.is_to_be_replaced(ask.log_id)
-            self._want(ask.link, ask.log_id, ask.target, effects, feed=feed)
+            self._want(ask.link, ask.log_id, ask.target, effects)
         for log_id in self._feeders.take_unfed():
             self._find_feeder(log_id, effects)
 
-    def _want(self, number: int, log_id: bytes, target: Position, effects: list[Effect], *, feed: bool = True) -> None:
+    def _want(self, number: int, log_id: bytes, target: Position, effects: list[Effect]) -> None:
         link = self._links[number]
         link.asked.add(log_id)
         link.unplanned.add(log_id)
-        if feed:
-            link.feeds.add(log_id)
-            link.quieted.discard(log_id)
+        link.quieted.discard(log_id)
         log = self.frontier.logs.get(log_id)
         locator = () if log is None else tuple(log.locator())
-        effects.append(Send(number, encode_message(Want(log_id, target, locator, feed))))
+        effects.append(Send(number, encode_message(Want(log_id, target, locator))))
 
     def _find_feeder(self, log_id: bytes, effects: list[Effect]) -> None:
         """Ask who was ahead of us last, and is not fed by us, for what will follow: before anything is missed."""

@@ -74,12 +74,7 @@ SUMMARY = st.builds(
     st.lists(st.builds(island, st.integers(0, 9), POSITION), max_size=4).map(tuple),
 )
 MESSAGE: st.SearchStrategy[Message] = st.one_of(
-    st.builds(
-        lambda place, locator, feed: Want(place[0], place[1], tuple(locator), feed),
-        PLACE,
-        st.lists(POSITION, max_size=5),
-        st.booleans(),
-    ),
+    st.builds(lambda place, locator: Want(place[0], place[1], tuple(locator)), PLACE, st.lists(POSITION, max_size=5)),
     st.builds(lambda place: Quiet(place[0]), PLACE),
     st.builds(
         lambda buckets, digests: BucketLogs(buckets, tuple(digests)),

@@ -198,9 +198,7 @@ def test_answer_starts_after_the_highest_entry_that_both_have(mote: Mote) -> Non
     assert isinstance(plan, Plan)
     assert (plan.entries, plan.bytes) == (7, sum(map(len, log.entries[13:])))
     assert sum(run.count for run in heard if isinstance(run, RunMessage)) == 7
-    assert of(Want, heard) == [
-        Want(log.log_id, stranger, tuple(mote.node.frontier.logs[log.log_id].locator()), feed=False)
-    ]
+    assert of(Want, heard) == [Want(log.log_id, stranger, tuple(mote.node.frontier.logs[log.log_id].locator()))]
 
 
 def test_want_of_something_that_is_not_held_is_answered_as_missing(mote: Mote) -> None:

@@ -35,8 +35,8 @@ def announce(log: LogWriter, seq: int = -1) -> Announce:
     return Announce(((log.log_id, at(log, seq)),))
 
 
-def want(log: LogWriter, target: Position, *locator: int, feed: bool = True) -> Want:
-    return Want(log.log_id, target, tuple(at(log, seq) for seq in locator), feed)
+def want(log: LogWriter, target: Position, *locator: int) -> Want:
+    return Want(log.log_id, target, tuple(at(log, seq) for seq in locator))
 
 
 def feeding() -> tuple[OneNode, LogWriter]:
@@ -85,7 +85,7 @@ def test_entry_is_pushed_on_byte_for_byte_to_who_is_fed_and_to_nobody_else() -> 
 def test_who_is_fed_and_told_of_more_than_is_held_here_is_not_pushed_what_it_has() -> None:
     bar, log = feeding()
     log.append(KIND, b"next")
-    assert bar.hears(TO_RELAY, announce(log)) == [Said(TO_RELAY, want(log, at(log), 2, 0, feed=False))]
+    assert bar.hears(TO_RELAY, announce(log)) == [Said(TO_RELAY, want(log, at(log), 2, 0))]
     assert bar.hears_run(FROM_AUTHOR, run_of(log, 3)) == [taken(run_of(log, 3), log)]
 
 
@@ -208,26 +208,10 @@ def test_duplicates_are_answered_with_one_quiet_until_the_log_is_wanted_there_ag
     quiet = [Said(2, Quiet(log.log_id))]
     assert bar.hears_run(2, run_of(log, 0, 2)) == quiet
     assert bar.hears_run(2, run_of(log, 0, 2)) == []
-    assert bar.hears(2, announce(log)) == [Said(2, want(log, at(log), 2, 0, feed=False))]
-    log.append(KIND, b"next")
-    bar.node._wants.failed(2, log.log_id, at(log, 3))
     assert bar.hears(2, announce(log)) == [Said(2, want(log, at(log), 2, 0))]
-    bar.hears_run(1, run_of(log, 3, 4))
-    assert bar.hears_run(2, run_of(log, 3, 4)) == quiet
-    assert bar.hears_run(1, run_of(log, 3, 4)) == []
-
-
-def test_feeder_that_is_late_once_stays_and_one_that_is_late_again_is_replaced() -> None:
-    bar, log = OneNode(SELF), written(AUTHOR, 6)
-    bar.meets(1, OTHER)
-    bar.meets(2, RELAY)
-    assert bar.hears(1, announce(log, 1)) == [Said(1, want(log, at(log, 1)))]
-    bar.hears_run(1, run_of(log, 0, 1))
-    assert bar.hears(2, announce(log, 2)) == [Said(2, want(log, at(log, 2), 1, 0, feed=False))]
-    assert bar.hears_run(2, run_of(log, 2, 2)) == [taken(run_of(log, 2, 2), log)]
-    assert bar.hears(2, announce(log, 3)) == [Said(2, want(log, at(log, 3), 2, 1, 0))]
-    assert bar.hears_run(2, run_of(log, 3, 3)) == [taken(run_of(log, 3, 3), log)]
-    assert bar.hears_run(1, run_of(log, 2, 3)) == [Said(1, Quiet(log.log_id))]
+    bar.hears_run(1, run_of(log, 3))
+    assert bar.hears_run(2, run_of(log, 3)) == quiet
+    assert bar.hears_run(1, run_of(log, 3)) == []
 
 
 def test_author_takes_over_from_who_fed_its_log_before() -> None:

@@ -311,7 +311,7 @@ def test_want_of_a_log_that_is_held_in_part_says_what_is_held() -> None:
     bar, log = met(AUTHOR, RELAY), written(AUTHOR, 6)
     bar.hears_run(1, run_of(log, 0, 3))
     assert bar.hears(2, Announce(((log.log_id, at(log)),))) == [
-        Said(2, Want(log.log_id, at(log), (at(log, 3), at(log, 0)), feed=False))
+        Said(2, Want(log.log_id, at(log), (at(log, 3), at(log, 0))))
     ]
 
 
