@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-ROUNDS: Final = 3
+ROUNDS: Final = 2
 TAPMESH: Final = str(Path(sys.executable).with_name("tapmesh"))
 USUAL: Final = ("--entries", "200000", "--logs", "50")
 """What `make bench` runs."""
