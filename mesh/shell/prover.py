@@ -9,17 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import compress, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from mesh.core.events import SignatureFailed
-from mesh.errors import PeerError
 from mesh.limits import CASE_TAPS_MAX
 from mesh.shell.store import RunStore
 from mesh.views.cards import Conflict, TapRef
-from mesh.views.evidence import Case, is_signed, is_tap, make_case
+from mesh.views.evidence import Case, is_tap, prove_case
 
 if TYPE_CHECKING:
     from mesh.shell.device import Device
@@ -87,19 +86,10 @@ class Prover:
             self._device.conflict_proven(conflict, case)
 
     def _case(self, taps: Sequence[TapRef], signed: dict[TapRef, tuple[bytes, bytes]]) -> Case | None:
-        """The case, of the taps that were really signed; `None` if those prove nothing."""
-        pairs = [signed[tap] for tap in taps]
-        try:
-            return make_case(self._device.root, pairs)
-        except PeerError:
-            # Its entries follow every rule of the view, so one of them was never signed.
-            good = [is_signed(self._device.root, pair) for pair in pairs]
-            if all(good):
-                raise
-        for tap, is_good in zip(taps, good, strict=True):
-            if not is_good:
-                self._device.post(SignatureFailed(tap.log_id, tap.seq))
-        return make_case(self._device.root, list(compress(pairs, good))) if sum(good) >= 2 else None
+        case, forged = prove_case(self._device.root, [signed[tap] for tap in taps])
+        for at in forged:
+            self._device.post(SignatureFailed(taps[at].log_id, taps[at].seq))
+        return case
 
     async def _signed_taps(self, taps: Sequence[TapRef]) -> dict[TapRef, tuple[bytes, bytes]]:
         """The genesis and the entry of each counted tap: from the logs, or from a proof that outlived them."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import compress
 from typing import Final, Protocol
 
 from mesh.core import overlay_events
@@ -52,7 +51,6 @@ from mesh.core.kinds import Kind, Lane
 from mesh.core.messages import Bye, Plan, RunMessage, encode_message
 from mesh.core.node import Node
 from mesh.core.signing import EntryMemory
-from mesh.errors import PeerError
 from mesh.limits import CASE_TAPS_MAX, REFUSED_PEER_S
 from mesh.shell.loading import load
 from mesh.shell.pieces import joined, segments_after, take_piece
@@ -65,7 +63,7 @@ from mesh.testing.trace import Trace
 from mesh.testing.venue import VenueDevice
 from mesh.views.cards import CardsView, Conflict, Sharing, TapRef
 from mesh.views.everything import Views
-from mesh.views.evidence import Case, is_signed, is_tap, make_case
+from mesh.views.evidence import is_tap, prove_case
 
 VERIFY_AFTER_S: Final = 1.0
 """Signatures below the tips are checked when the device is not busy catching up."""
@@ -573,7 +571,9 @@ class Process:
     def _prove(self, card: bytes, conflict: Conflict) -> None:
         taps = conflict.taps[:CASE_TAPS_MAX]
         signed = [self._signed_tap(tap) for tap in taps]
-        case = self._case(taps, signed)
+        case, forged = prove_case(self.root, signed)
+        for at in forged:
+            self._post_soon(SignatureFailed(taps[at].log_id, taps[at].seq))
         if case is None:
             self.world.clock.after(0, partial(self._prove_rest, card, conflict))
             return
@@ -585,18 +585,6 @@ class Process:
             for each in case.taps:
                 self._kept[each.entry.log_id, each.tap.fact.tap_id] = (each.genesis, each.entry.data)
             self.write_own(lambda store: store.put_evidence(digest, case.data))
-
-    def _case(self, taps: Sequence[TapRef], signed: Sequence[tuple[bytes, bytes]]) -> Case | None:
-        try:
-            return make_case(self.root, signed)
-        except PeerError:
-            good = [is_signed(self.root, pair) for pair in signed]
-            if all(good):
-                raise
-        for tap, is_good in zip(taps, good, strict=True):
-            if not is_good:
-                self._post_soon(SignatureFailed(tap.log_id, tap.seq))
-        return make_case(self.root, list(compress(signed, good))) if sum(good) >= 2 else None
 
     def _prove_rest(self, card: bytes, conflict: Conflict) -> None:
         """A tap that was never signed counts for nothing now; what is left was reported already, as part of this."""

@@ -60,8 +60,22 @@ def make_case(root: VenueRoot, evidence: Sequence[tuple[bytes, bytes]]) -> Case:
     return check_case(encode([CASE_VERSION, root.der, [[genesis, tap] for genesis, tap in ordered]]), root)
 
 
-def is_signed(root: VenueRoot, pair: tuple[bytes, bytes]) -> bool:
-    """Whether the tap of a (genesis, tap) pair has a good signature of the genesis' device."""
+def prove_case(root: VenueRoot, evidence: Sequence[tuple[bytes, bytes]]) -> tuple[Case | None, list[int]]:
+    """The case of those taps that were really signed, `None` if they prove nothing; and which, by place, were not.
+
+    The pairs follow every rule of the view; raises a `PeerError` if they do not hold though all of them are signed.
+    """
+    try:
+        return make_case(root, evidence), []
+    except PeerError:
+        forged = [at for at, pair in enumerate(evidence) if not _is_signed(root, pair)]
+        if not forged:
+            raise
+    signed = [pair for at, pair in enumerate(evidence) if at not in forged]
+    return (make_case(root, signed) if len(signed) >= 2 else None), forged
+
+
+def _is_signed(root: VenueRoot, pair: tuple[bytes, bytes]) -> bool:
     genesis, tap = pair
     try:
         verify_signature(tap, parse_genesis(genesis, root).certificate.log_key)
