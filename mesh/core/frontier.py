@@ -221,6 +221,8 @@ class Frontier:
         self._buckets: list[list[bytes]] = [[] for _ in range(BUCKETS_COUNT)]
         self._bucket_digests: list[bytes | None] = [None] * BUCKETS_COUNT
         self._log_digests: dict[bytes, bytes] = {}
+        self._main_digest: bytes | None = None
+        self._aside_digest: bytes | None = None
 
     # -- Comparing -------------------------------------------------------------------------------------------------
 
@@ -233,11 +235,15 @@ class Frontier:
 
     def main_digest(self) -> bytes:
         """32 bytes over every log that is not set aside."""
-        return hashlib.sha256(b"".join(self.bucket_digests())).digest()
+        if self._main_digest is None:
+            self._main_digest = hashlib.sha256(b"".join(self.bucket_digests())).digest()
+        return self._main_digest
 
     def aside_digest(self) -> bytes:
         """16 bytes over the logs that are set aside."""
-        return _joined(self._log_digest(log_id) for log_id in self._aside_held())
+        if self._aside_digest is None:
+            self._aside_digest = _joined(map(self._log_digest, self._aside_held()))
+        return self._aside_digest
 
     def bucket_digests(self) -> list[bytes]:
         """64 digests of 16 bytes, by the low six bits of the log id's first byte; without what is set aside."""
@@ -256,8 +262,9 @@ class Frontier:
 
     def set_aside(self, log_id: bytes) -> None:
         """From now on compare this log, which need not be held yet, apart from the others."""
-        self.aside.add(log_id)
-        self._changed(log_id)
+        if log_id not in self.aside:
+            self.aside.add(log_id)
+            self._changed(log_id)
 
     def _aside_held(self) -> list[bytes]:
         return sorted(self.aside & self.logs.keys())
@@ -281,6 +288,7 @@ class Frontier:
     def _changed(self, log_id: bytes) -> None:
         self._log_digests.pop(log_id, None)
         self._bucket_digests[log_id[0] % BUCKETS_COUNT] = None
+        self._main_digest = self._aside_digest = None
 
     def holds(self, log_id: bytes, position: Position, piece: bool) -> bool:
         """Whether `position` is known to be held with all that is before it, judged by the ids in memory.

@@ -153,7 +153,7 @@ class Node:
             case Received(link, data):
                 self._on_link(link, effects, lambda: self._receive(link, data, now, effects))
             case OwnAppended(run):
-                self._own_appended(run, effects)
+                self._intake.own_appended(run, effects)
             case LinkUp(link, peer):
                 self._link_up(link, peer, now, effects)
             case LinkDown(link):
@@ -484,13 +484,14 @@ class Node:
         if len(self.frontier.logs[log_id].branches) == 1:
             from_author = genesis.certificate.log_key == link.peer.log_key
             too_many = self._feeders.arrived(number, log_id, is_new=is_new, from_author=from_author)
-            self._quieten(too_many, log_id, effects)
+            if too_many is not None:
+                self._quieten(too_many, log_id, effects)
 
-    def _quieten(self, number: int | None, log_id: bytes, effects: list[Effect]) -> None:
+    def _quieten(self, number: int, log_id: bytes, effects: list[Effect]) -> None:
         """Ask a neighbour that feeds us what somebody else does to stop; once, until the log is wanted there again."""
-        link = None if number is None else self._links.get(number)
-        if number is not None and link is not None and log_id not in link.quieted:
-            link.quieted.add(log_id)
+        quieted = self._links[number].quieted
+        if log_id not in quieted:
+            quieted.add(log_id)
             effects.append(Send(number, encode_message(Quiet(log_id))))
 
     def _genesis_of(self, log_id: bytes, entries: list[bytes]) -> Genesis:
@@ -499,10 +500,6 @@ class Node:
         return parse_genesis(entries[0], self._root)
 
     # -- Own entries, news and time --------------------------------------------------------------------------------
-
-    def _own_appended(self, run: Run, effects: list[Effect]) -> None:
-        """Own entries are on disk: hold them, push them to whoever has what they follow, announce them to the rest."""
-        self._intake.own_appended(run, effects)
 
     def _feed(self, effects: list[Effect]) -> None:
         """Push what was accepted just now to whoever is fed its log and has all that is before it."""
@@ -549,15 +546,15 @@ class Node:
         log = self.frontier.logs.get(log_id)
         if log is None or self._feeders.is_fed(log_id) or len(log.branches) != 1:
             return
-        known = [
-            (link.has[log_id], -number)
-            for number, link in self._links.items()
+        ahead = [
+            number
+            for number, link in sorted(self._links.items())
             if link.live and log_id in link.has and log_id not in link.fed
         ]
-        if known:
-            position, negative = max(known)
-            self._feeders.grafted(-negative, log_id)
-            self._want(-negative, log_id, position, effects)
+        if ahead:
+            number = max(ahead, key=lambda number: self._links[number].has[log_id])
+            self._feeders.grafted(number, log_id)
+            self._want(number, log_id, self._links[number].has[log_id], effects)
 
     def _tell_news(self, now: float, effects: list[Effect]) -> None:
         if self._intake.new_heads:
